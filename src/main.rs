@@ -1,0 +1,3 @@
+//! The `bedside` command.
+
+fn main() {}
