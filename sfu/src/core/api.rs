@@ -751,8 +751,16 @@ pub enum Event {
         event: NodeEvent,
     },
     /// Events were lost because nobody took them. What follows is the whole truth about the rooms
-    /// of this shard; sessions not named here must be cut and told to resume.
-    Resync(Vec<RoomSnapshot>),
+    /// whose key modulo `shards` is `shard`; their sessions that are not named here must be cut and
+    /// told to resume.
+    Resync {
+        /// The shard that lost events.
+        shard: u64,
+        /// How many shards there are.
+        shards: u64,
+        /// All its rooms.
+        rooms: Vec<RoomSnapshot>,
+    },
 }
 
 /// The whole truth about one room.

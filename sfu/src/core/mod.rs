@@ -1,6 +1,7 @@
 //! The pure part of the engine. No runtime, socket, thread, clock, lock or randomness of its own.
 
 pub mod api;
+pub mod counters;
 pub mod ice;
 pub mod peer;
 pub mod srtp;
