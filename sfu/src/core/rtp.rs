@@ -1,0 +1,197 @@
+//! RTP packets (RFC 3550 §5, RFC 8285): reading in place and writing headers.
+//!
+//! Total functions on byte slices. What a packet claims about its own lengths is checked once, here;
+//! nothing in this file allocates, and nothing panics on any input.
+
+/// Smallest RTP header.
+pub const MIN_HEADER: usize = 12;
+/// RFC 8285 §4.2: one-byte extension elements.
+const ONE_BYTE: u16 = 0xBEDE;
+/// RFC 8285 §4.3: two-byte extension elements; the low four bits are application bits.
+const TWO_BYTE: u16 = 0x1000;
+
+/// The fields of a header that forwarding needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Last packet of a frame (video) or first of a talk spurt (audio).
+    pub marker: bool,
+    /// Payload type.
+    pub payload_type: u8,
+    /// Sequence number.
+    pub sequence: u16,
+    /// Media clock.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// Length including CSRCs and extensions.
+    pub len: usize,
+    /// The packet ends in padding.
+    pub padding: bool,
+}
+
+impl Header {
+    /// Reads the header, or `None` when the packet is not RTP or shorter than it says.
+    #[must_use]
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let len = header_len(packet)?;
+        let fixed: &[u8; MIN_HEADER] = packet.first_chunk()?;
+        let [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3] = *fixed;
+        Some(Self {
+            marker: second & 0x80 != 0,
+            payload_type: second & 0x7F,
+            sequence: u16::from_be_bytes([s0, s1]),
+            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+            ssrc: u32::from_be_bytes([c0, c1, c2, c3]),
+            len,
+            padding: first & 0x20 != 0,
+        })
+    }
+}
+
+/// Length of the header with CSRCs and extension block; `None` when the packet is shorter than that.
+#[must_use]
+pub fn header_len(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first()?;
+    if first >> 6 != 2 {
+        return None;
+    }
+    let mut len = csrc_end(first);
+    if first & 0x10 != 0 {
+        let words = be16(packet.get(len + 2..len + 4)?)?;
+        len += 4 + 4 * usize::from(words);
+    }
+    (packet.len() >= len).then_some(len)
+}
+
+/// The header extension elements of a packet; empty when it has none or is malformed.
+#[must_use]
+pub fn extensions(packet: &[u8]) -> Extensions<'_> {
+    extension_block(packet).unwrap_or(Extensions { rest: &[], two_byte: false })
+}
+
+fn extension_block(packet: &[u8]) -> Option<Extensions<'_>> {
+    let first = *packet.first()?;
+    if first >> 6 != 2 || first & 0x10 == 0 {
+        return None;
+    }
+    let at = csrc_end(first);
+    let profile = be16(packet.get(at..at + 2)?)?;
+    let words = usize::from(be16(packet.get(at + 2..at + 4)?)?);
+    let rest = packet.get(at + 4..at + 4 + 4 * words)?;
+    match profile {
+        ONE_BYTE => Some(Extensions { rest, two_byte: false }),
+        profile if profile & 0xFFF0 == TWO_BYTE => Some(Extensions { rest, two_byte: true }),
+        _ => None,
+    }
+}
+
+/// Iterator over header extension elements, `(id, value)`.
+#[derive(Clone, Debug)]
+pub struct Extensions<'p> {
+    rest: &'p [u8],
+    two_byte: bool,
+}
+
+impl<'p> Iterator for Extensions<'p> {
+    type Item = (u8, &'p [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (&first, tail) = self.rest.split_first()?;
+            if first == 0 {
+                self.rest = tail;
+                continue;
+            }
+            let (id, len, tail) = if self.two_byte {
+                let (&len, tail) = tail.split_first()?;
+                (first, usize::from(len), tail)
+            } else {
+                (first >> 4, usize::from(first & 15) + 1, tail)
+            };
+            // RFC 8285 §4.2: id 15 ends a one-byte block, whatever follows.
+            if !self.two_byte && id == 15 {
+                self.rest = &[];
+                return None;
+            }
+            let Some((value, tail)) = tail.split_at_checked(len) else {
+                self.rest = &[];
+                return None;
+            };
+            self.rest = tail;
+            // A one-byte element with id 0 and a length is padding that says so clumsily.
+            if id != 0 {
+                return Some((id, value));
+            }
+        }
+    }
+}
+
+/// The payload without padding; `None` when the padding is longer than what there is.
+#[must_use]
+pub fn payload<'p>(packet: &'p [u8], header: &Header) -> Option<&'p [u8]> {
+    let body = packet.get(header.len..)?;
+    if !header.padding {
+        return Some(body);
+    }
+    let padding = usize::from(*body.last()?);
+    if padding == 0 {
+        return None;
+    }
+    body.get(..body.len().checked_sub(padding)?)
+}
+
+/// Appends a header and returns its length. The two-byte form is used only when an element needs it
+/// (id above 14, a value longer than 16 bytes, or an empty value). Values longer than 255 bytes and
+/// id 0 are left out: no element can carry them.
+pub fn write_header(
+    out: &mut Vec<u8>,
+    marker: bool,
+    payload_type: u8,
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
+    extensions: &[(u8, &[u8])],
+) -> usize {
+    let start = out.len();
+    let fits = |(id, value): &&(u8, &[u8])| *id != 0 && value.len() <= 255;
+    let mut elements = extensions.iter().filter(fits).peekable();
+    let first = if elements.peek().is_some() { 0x90 } else { 0x80 };
+    out.extend_from_slice(&[first, u8::from(marker) << 7 | payload_type & 0x7F]);
+    out.extend_from_slice(&sequence.to_be_bytes());
+    out.extend_from_slice(&timestamp.to_be_bytes());
+    out.extend_from_slice(&ssrc.to_be_bytes());
+    if elements.peek().is_none() {
+        return out.len() - start;
+    }
+    let long = |(id, value): &(u8, &[u8])| *id > 14 || value.is_empty() || value.len() > 16;
+    let two_byte = extensions.iter().filter(fits).any(long);
+    let block = out.len();
+    out.extend_from_slice(&if two_byte { TWO_BYTE } else { ONE_BYTE }.to_be_bytes());
+    out.extend_from_slice(&[0, 0]);
+    for (id, value) in elements {
+        // `fits` and `two_byte` keep both casts and the shift exact.
+        let len = value.len() as u8;
+        if two_byte {
+            out.extend_from_slice(&[*id, len]);
+        } else {
+            out.push(*id << 4 | (len - 1));
+        }
+        out.extend_from_slice(value);
+    }
+    let body = out.len() - block - 4;
+    out.resize(block + 4 + body.next_multiple_of(4), 0);
+    let words = body.div_ceil(4) as u16;
+    if let Some(length) = out.get_mut(block + 2..block + 4) {
+        length.copy_from_slice(&words.to_be_bytes());
+    }
+    out.len() - start
+}
+
+/// Where the CSRC list of a packet with this first byte ends.
+const fn csrc_end(first: u8) -> usize {
+    MIN_HEADER + 4 * (first & 15) as usize
+}
+
+fn be16(bytes: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.first_chunk()?))
+}
