@@ -1,1 +1,354 @@
 //! Threads and sockets around the pure core.
+//!
+//! A node is a number of shards. A shard is one thread that owns one UDP port, one core and so
+//! whole rooms with all their state; shards share nothing. Commands go in by bounded queues that
+//! nobody waits on (a full one is [`Busy`] to the caller), events come out by one bounded channel
+//! (a full one makes the shard send [`Event::Resync`] when there is room again).
+
+mod collect;
+mod pending;
+mod shard;
+mod socket;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::mpsc;
+
+pub use self::collect::Collect;
+use self::pending::{Core, CoreConfig, Limits, WallClock};
+pub use self::socket::{Batch, Datagram, ImpossibleSource, Socket};
+use crate::core::api::{Command, Event, RelayFn, RoomKey, SessionKey};
+use crate::core::counters::Counters;
+use crate::core::peer::{Crypto, Identity, IdentityError};
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Address to bind; an unspecified IPv6 address takes IPv4 too.
+    pub bind: IpAddr,
+    /// The shards take this port, the next, and so on; 0 = any free ones.
+    pub first_port: u16,
+    /// How many shards; one per core for media.
+    pub shards: usize,
+    /// Addresses that clients are told. Empty: the bound address.
+    pub advertise: Vec<IpAddr>,
+    /// Reads and rewrites data messages.
+    pub relay: RelayFn,
+    /// Commands that may wait for each shard.
+    pub commands: usize,
+    /// Events that may wait for their reader.
+    pub events: usize,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Someone else has the port.
+    #[error("UDP port {port} on {address} is taken")]
+    PortTaken {
+        /// Which.
+        port: u16,
+        /// Where.
+        address: IpAddr,
+    },
+    /// The port cannot be bound for another reason.
+    #[error("cannot bind UDP port {port} on {address}: {source}")]
+    Bind {
+        /// Which.
+        port: u16,
+        /// Where.
+        address: IpAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The ports of the last shards would be above 65535.
+    #[error("{shards} shards do not fit above UDP port {first_port}")]
+    Ports {
+        /// The first.
+        first_port: u16,
+        /// How many.
+        shards: usize,
+    },
+    /// A node without a shard carries nothing.
+    #[error("a node needs at least one shard")]
+    NoShard,
+    /// Bound to every address, told none: clients would not know where to send.
+    #[error("an address to advertise is needed when media is bound to {0}")]
+    NoAddress(IpAddr),
+    /// No certificate.
+    #[error("cannot make the node's certificate")]
+    Identity(#[from] IdentityError),
+    /// The system gives no thread, event descriptor or randomness.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What was asked.
+        what: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+/// The command's queue is full, or the node has stopped. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node is busy")]
+pub struct Busy;
+
+/// Running shards. Dropping it stops them.
+#[derive(Debug)]
+pub struct Node {
+    handle: NodeHandle,
+    ports: Vec<u16>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Binds all ports, then starts all shards. The events of all of them come from the receiver.
+    pub fn start(config: NodeConfig) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
+        let sockets = bind(&config)?;
+        let ports: Vec<u16> = sockets.iter().map(|socket| socket.local().port()).collect();
+        let (events, receiver) = mpsc::channel(config.events.max(1));
+        let mut gates = Vec::new();
+        let mut queues = Vec::new();
+        for _ in 0..config.shards {
+            let (sender, queue) = sync_channel(config.commands.max(1));
+            gates.push(Arc::new(Gate::new(sender)?));
+            queues.push(queue);
+        }
+        let handle = NodeHandle {
+            gates: gates.into(),
+            next_room: Arc::new(AtomicU64::new(0)),
+            next_session: Arc::new(AtomicU64::new(0)),
+        };
+        let identity = Arc::new(Identity::generate()?);
+        let mut node = Self { handle, ports, threads: Vec::new() };
+        for (index, (socket, queue)) in sockets.into_iter().zip(queues).enumerate() {
+            let thread = node.spawn(index, &config, &identity, socket, queue, events.clone())?;
+            node.threads.push(thread);
+        }
+        Ok((node, receiver))
+    }
+
+    fn spawn(
+        &self,
+        index: usize,
+        config: &NodeConfig,
+        identity: &Arc<Identity>,
+        socket: Socket,
+        queue: Receiver<Command>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<JoinHandle<()>, StartError> {
+        let now = Instant::now();
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let unix_micros = since_epoch.map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(0));
+        let core = CoreConfig {
+            candidates: candidates(config, socket.local())?,
+            identity: Arc::clone(identity),
+            relay: config.relay,
+            wall: WallClock { at: now, unix_micros },
+            limits: Limits,
+            crypto: Crypto::Real,
+        };
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_| StartError::System {
+            what: "randomness",
+            source: std::io::Error::other("aws-lc-rs has none"),
+        })?;
+        let gate = self.handle.gates.get(index).map(Arc::clone);
+        let gate = gate.ok_or(StartError::NoShard)?;
+        let (shard, shards) = (index as u64, config.shards as u64);
+        let place = shard::Place { shard, shards };
+        std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || {
+                let core = Core::new(now, core, seed);
+                shard::Shard::new(place, core, socket, gate, queue, events).run();
+            })
+            .map_err(|source| StartError::System { what: "a thread", source })
+    }
+
+    /// The way in for commands.
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// The UDP port of each shard.
+    pub fn ports(&self) -> Vec<u16> {
+        self.ports.clone()
+    }
+
+    /// Stops all shards and waits for them. Rooms that shall close with a reason are told so by
+    /// [`Command::Shutdown`] before.
+    pub fn stop(mut self) {
+        self.halt();
+    }
+
+    fn halt(&mut self) {
+        for gate in self.handle.gates.iter() {
+            gate.stop();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a shard had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// The way in for commands; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    gates: Arc<[Arc<Gate>]>,
+    next_room: Arc<AtomicU64>,
+    next_session: Arc<AtomicU64>,
+}
+
+impl NodeHandle {
+    /// A new room's key. Rooms go round the shards; the key names the shard.
+    pub fn mint_room(&self) -> RoomKey {
+        RoomKey(self.next_room.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A new session's key.
+    pub fn mint_session(&self) -> SessionKey {
+        SessionKey(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hands a command to the shard of a room; [`Command::Shutdown`] goes to every shard. Never
+    /// waits.
+    pub fn send(&self, room: RoomKey, command: Command) -> Result<(), Busy> {
+        if matches!(command, Command::Shutdown) {
+            let told = self.gates.iter().filter(|gate| gate.send(Command::Shutdown).is_ok());
+            return if told.count() == self.gates.len() { Ok(()) } else { Err(Busy) };
+        }
+        let shard = room.0.checked_rem(self.gates.len() as u64).unwrap_or(0);
+        let gate = usize::try_from(shard).ok().and_then(|shard| self.gates.get(shard));
+        gate.ok_or(Busy)?.send(command)
+    }
+
+    /// The counters of all shards together, as of each one's last turn.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for gate in self.gates.iter() {
+            sum.add(&gate.counters());
+        }
+        sum
+    }
+}
+
+/// What a shard's thread shares with everyone else.
+#[derive(Debug)]
+struct Gate {
+    commands: SyncSender<Command>,
+    refused: AtomicU64,
+    bell: EventFd,
+    asleep: AtomicBool,
+    stop: AtomicBool,
+    values: [AtomicU64; Counters::COUNT],
+}
+
+impl Gate {
+    fn new(commands: SyncSender<Command>) -> Result<Self, StartError> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = EventFd::from_flags(flags).map_err(|error| StartError::System {
+            what: "an event descriptor",
+            source: error.into(),
+        })?;
+        Ok(Self {
+            commands,
+            refused: AtomicU64::new(0),
+            bell,
+            asleep: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            values: std::array::from_fn(|_| AtomicU64::new(0)),
+        })
+    }
+
+    fn send(&self, command: Command) -> Result<(), Busy> {
+        match self.commands.try_send(command) {
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Busy)
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Rings only for a sleeper. The shard says that it sleeps *before* it looks at its queue for
+    /// the last time, and we look at the flag *after* the command is in the queue, so one of the
+    /// two sees the other.
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            // Fails only when the counter is full, and then the bell rings already.
+            let _ = self.bell.write(1);
+        }
+    }
+
+    fn publish(&self, counters: &Counters) {
+        for (to, value) in self.values.iter().zip(counters.values()) {
+            to.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let mut values = [0; Counters::COUNT];
+        for (to, value) in values.iter_mut().zip(&self.values) {
+            *to = value.load(Ordering::Relaxed);
+        }
+        let mut counters = Counters::from_values(values);
+        counters.commands_refused = self.refused.load(Ordering::Relaxed);
+        counters
+    }
+}
+
+/// Binds one socket per shard.
+fn bind(config: &NodeConfig) -> Result<Vec<Socket>, StartError> {
+    if config.shards == 0 {
+        return Err(StartError::NoShard);
+    }
+    let ports = |shard: usize| match config.first_port {
+        0 => Some(0),
+        first => u16::try_from(shard).ok().and_then(|shard| first.checked_add(shard)),
+    };
+    let too_many = || StartError::Ports { first_port: config.first_port, shards: config.shards };
+    (0..config.shards)
+        .map(|shard| {
+            let (port, address) = (ports(shard).ok_or_else(too_many)?, config.bind);
+            Socket::bind(SocketAddr::new(address, port)).map_err(|source| match source.kind() {
+                std::io::ErrorKind::AddrInUse => StartError::PortTaken { port, address },
+                _ => StartError::Bind { port, address, source },
+            })
+        })
+        .collect()
+}
+
+/// What clients of a shard are told.
+fn candidates(config: &NodeConfig, local: SocketAddr) -> Result<Vec<SocketAddr>, StartError> {
+    if !config.advertise.is_empty() {
+        let told = config.advertise.iter().map(|ip| SocketAddr::new(*ip, local.port()));
+        return Ok(told.collect());
+    }
+    if local.ip().is_unspecified() {
+        return Err(StartError::NoAddress(local.ip()));
+    }
+    Ok(vec![local])
+}
