@@ -1,0 +1,69 @@
+// Starts `bedside demo` on free ports and stops it again.
+import { spawn, execFile, type ChildProcess } from 'node:child_process';
+import path from 'node:path';
+import readline from 'node:readline';
+import { promisify } from 'node:util';
+
+const root = path.resolve(import.meta.dirname, '../../..');
+
+/** The binary under test; `scripts/test` builds it. */
+export const binary = process.env.BEDSIDE_BIN ?? path.join(root, 'target/debug/bedside');
+
+export interface Demo {
+  url: string;
+  doctor_link: string;
+  patient_link: string;
+  api_key: string;
+  api_secret: string;
+  api_token: string;
+  process: ChildProcess;
+  /** What the server logged, for the message of a failing test. */
+  log: string[];
+  stop(): Promise<void>;
+}
+
+export interface DemoOptions {
+  /** The synthetic patient joins too. */
+  bot?: boolean;
+  /** More arguments for `bedside demo`. */
+  args?: string[];
+  env?: Record<string, string>;
+  /** A command to run it under, e.g. `['ip', 'netns', 'exec', 'name']`. */
+  under?: string[];
+}
+
+export async function startDemo(options: DemoOptions = {}): Promise<Demo> {
+  const args = ['demo', '--json', '--port', '0', '--media-port', '0', ...(options.args ?? [])];
+  if (!options.bot) args.push('--no-bot');
+  const [command = binary, ...rest] = [...(options.under ?? []), binary, ...args];
+  const child = spawn(command, rest, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...options.env },
+  });
+  const log: string[] = [];
+  readline.createInterface({ input: child.stderr! }).on('line', (line) => log.push(line));
+  const lines = readline.createInterface({ input: child.stdout! });
+  const first = await new Promise<string>((resolve, reject) => {
+    lines.once('line', resolve);
+    child.once('error', reject);
+    child.once('exit', (code) =>
+      reject(new Error(`bedside demo ended with ${code}:\n${log.join('\n')}`)),
+    );
+  });
+  const stop = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    const late = setTimeout(() => child.kill('SIGKILL'), 10_000);
+    await gone;
+    clearTimeout(late);
+  };
+  return { ...JSON.parse(first), process: child, log, stop };
+}
+
+/** A room token as an outside script would make it. */
+export async function roomToken(room: string, identity: string): Promise<string> {
+  const args = ['token', 'room', '--room', room, '--identity', identity];
+  const { stdout } = await promisify(execFile)(binary, args);
+  return stdout.trim();
+}

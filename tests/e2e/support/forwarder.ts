@@ -1,0 +1,74 @@
+// A UDP forwarder between browsers and the server, with a mapping that can be forgotten (as a NAT does).
+import dgram from 'node:dgram';
+import type { AddressInfo } from 'node:net';
+import type { Page } from '@playwright/test';
+
+interface Mapping {
+  generation: number;
+  socket: dgram.Socket;
+}
+
+export class Forwarder {
+  private mappings = new Map<string, Mapping>();
+  private generation = 0;
+  private target = 0;
+  private sockets: dgram.Socket[] = [];
+
+  private constructor(private front: dgram.Socket) {
+    front.on('message', (datagram, from) => {
+      if (this.target) this.upstream(from).send(datagram, this.target, '127.0.0.1');
+    });
+  }
+
+  static async open(): Promise<Forwarder> {
+    const front = dgram.createSocket('udp4');
+    await new Promise<void>((resolve) => front.bind({ port: 0, address: '127.0.0.1' }, resolve));
+    return new Forwarder(front);
+  }
+
+  /** Makes a page send its media here: the candidates of every answer are rewritten. */
+  async divert(page: Page): Promise<void> {
+    const port = (this.front.address() as AddressInfo).port;
+    await page.exposeFunction('mediaPortIs', (real: number) => void (this.target = real));
+    await page.addInitScript((port) => {
+      const apply = RTCPeerConnection.prototype.setRemoteDescription;
+      RTCPeerConnection.prototype.setRemoteDescription = async function (description) {
+        const lines = (description.sdp ?? '').split('\r\n').map((line) => {
+          const words = line.split(' ');
+          if (!line.startsWith('a=candidate:') || words[2]?.toLowerCase() !== 'udp') return line;
+          (window as unknown as { mediaPortIs(p: number): void }).mediaPortIs(Number(words[5]));
+          words[5] = String(port);
+          return words.join(' ');
+        });
+        return apply.apply(this, [{ type: description.type, sdp: lines.join('\r\n') }]);
+      };
+    }, port);
+  }
+
+  /** From now on every client comes from a new port, and the old ones lead nowhere. */
+  rebind(): void {
+    this.generation++;
+  }
+
+  clients(): number {
+    return this.mappings.size;
+  }
+
+  close(): void {
+    for (const socket of [this.front, ...this.sockets]) socket.close();
+  }
+
+  private upstream(client: dgram.RemoteInfo): dgram.Socket {
+    const key = `${client.address}:${client.port}`;
+    const known = this.mappings.get(key);
+    if (known?.generation === this.generation) return known.socket;
+    const { generation } = this;
+    const socket = dgram.createSocket('udp4');
+    this.sockets.push(socket);
+    socket.on('message', (datagram) => {
+      if (generation === this.generation) this.front.send(datagram, client.port, client.address);
+    });
+    this.mappings.set(key, { generation, socket });
+    return socket;
+  }
+}

@@ -1,0 +1,45 @@
+// Serves the plain livekit-client page from its own origin.
+import http from 'node:http';
+import fs from 'node:fs';
+import path from 'node:path';
+import type { AddressInfo } from 'node:net';
+import { build } from 'esbuild';
+import type { Browser, Page } from '@playwright/test';
+import { watchPeers } from './chromium.js';
+
+const folder = path.resolve(import.meta.dirname, '../sdk-page');
+
+export interface SdkSite {
+  url: string;
+  close(): void;
+}
+
+export async function serveSdkPage(host = '127.0.0.1'): Promise<SdkSite> {
+  const bundle = await build({
+    entryPoints: [path.join(folder, 'page.ts')],
+    bundle: true,
+    format: 'esm',
+    write: false,
+    logLevel: 'error',
+  });
+  const script = bundle.outputFiles[0]!.contents;
+  const html = fs.readFileSync(path.join(folder, 'index.html'));
+  const server = http.createServer((request, response) => {
+    const code = request.url === '/page.js';
+    response.setHeader('content-type', code ? 'text/javascript' : 'text/html');
+    response.end(code ? script : html);
+  });
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://${host}:${port}/`, close: () => void server.close() };
+}
+
+/** Opens the page in a browser of its own. */
+export async function openSdkPage(browser: Browser, site: SdkSite, init?: (page: Page) => Promise<void>): Promise<Page> {
+  const page = await (await browser.newContext()).newPage();
+  await watchPeers(page);
+  await init?.(page);
+  await page.goto(site.url);
+  await page.waitForFunction(() => document.title === 'ready');
+  return page;
+}
