@@ -7,6 +7,7 @@ pub mod ice;
 pub mod peer;
 pub mod rtcp;
 pub mod rtp;
+pub mod sdp;
 pub mod srtp;
 pub mod twcc;
 
