@@ -4,7 +4,7 @@ import { startDemo, roomToken, type Demo } from '../support/demo.js';
 import { launch } from '../support/chromium.js';
 import { Firefox } from '../support/firefox.js';
 import { serveSdkPage, openSdkPage, type SdkSite } from '../support/sdk.js';
-import { expectMedia } from '../support/media.js';
+import { expectMedia, type Evaluates } from '../support/media.js';
 
 const address = '10.77.0.1';
 const resolver = `--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE ${address}`;
@@ -35,10 +35,10 @@ test('Firefox and Chromium see and hear each other, exchange data and republish'
     browser = await launch([resolver]);
     const chromium = await openSdkPage(browser, site);
     const url = demo.url.replace('http', 'ws');
-    const sides = [
+    const sides: [Evaluates, string][] = [
       [firefox, await roomToken('foxes', 'fox')],
       [chromium, await roomToken('foxes', 'chrome')],
-    ] as const;
+    ];
     for (const [page, token] of sides) {
       await page.evaluate(([u, t]) => window.bench.join(u, t).then(() => 1), [url, token] as [string, string]);
       await page.evaluate(() => window.bench.publish().then(() => 1), undefined);

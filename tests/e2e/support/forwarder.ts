@@ -13,11 +13,29 @@ export class Forwarder {
   private generation = 0;
   private target = 0;
   private sockets: dgram.Socket[] = [];
+  private lose: (datagram: Buffer) => boolean = () => false;
+  /** Datagrams that were lost on purpose. */
+  lost = 0;
 
   private constructor(private front: dgram.Socket) {
     front.on('message', (datagram, from) => {
-      if (this.target) this.upstream(from).send(datagram, this.target, '127.0.0.1');
+      if (this.target && !this.drops(datagram)) {
+        this.upstream(from).send(datagram, this.target, '127.0.0.1');
+      }
     });
+  }
+
+  /** Loses this share of the DTLS datagrams, each way; the same seed loses alike. */
+  loseDtls(share: number, seed: number): void {
+    const random = generator(seed);
+    // RFC 7983: the first byte tells DTLS from STUN and SRTP.
+    this.lose = ([first = 0]) => first >= 20 && first <= 63 && random() < share;
+  }
+
+  private drops(datagram: Buffer): boolean {
+    const drop = this.lose(datagram);
+    if (drop) this.lost++;
+    return drop;
   }
 
   static async open(): Promise<Forwarder> {
@@ -66,9 +84,20 @@ export class Forwarder {
     const socket = dgram.createSocket('udp4');
     this.sockets.push(socket);
     socket.on('message', (datagram) => {
-      if (generation === this.generation) this.front.send(datagram, client.port, client.address);
+      if (generation === this.generation && !this.drops(datagram)) this.front.send(datagram, client.port, client.address);
     });
     this.mappings.set(key, { generation, socket });
     return socket;
   }
+}
+
+/** Numbers in 0..1 that look random and are the same for the same seed (mulberry32). */
+function generator(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
 }
