@@ -12,7 +12,7 @@ const atOnce = 6;
 async function offerPassive(page: Page): Promise<void> {
   await page.addInitScript(() => {
     const create = RTCPeerConnection.prototype.createOffer as (options?: RTCOfferOptions) => Promise<RTCSessionDescriptionInit>;
-    RTCPeerConnection.prototype.createOffer = async function (options?: RTCOfferOptions) {
+    RTCPeerConnection.prototype.createOffer = async function (this: RTCPeerConnection, options?: RTCOfferOptions) {
       const offer = await create.call(this, options);
       return { type: offer.type, sdp: offer.sdp?.replaceAll('a=setup:actpass', 'a=setup:passive') };
     } as typeof RTCPeerConnection.prototype.createOffer;

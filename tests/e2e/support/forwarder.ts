@@ -49,7 +49,8 @@ export class Forwarder {
     const port = (this.front.address() as AddressInfo).port;
     await page.exposeFunction('mediaPortIs', (real: number) => void (this.target = real));
     await page.addInitScript((port) => {
-      const apply = RTCPeerConnection.prototype.setRemoteDescription;
+      type Apply = (description: RTCSessionDescriptionInit) => Promise<void>;
+      const apply = RTCPeerConnection.prototype.setRemoteDescription as Apply;
       RTCPeerConnection.prototype.setRemoteDescription = async function (description) {
         const lines = (description.sdp ?? '').split('\r\n').map((line) => {
           const words = line.split(' ');
@@ -58,7 +59,7 @@ export class Forwarder {
           words[5] = String(port);
           return words.join(' ');
         });
-        return apply.apply(this, [{ type: description.type, sdp: lines.join('\r\n') }]);
+        return apply.call(this, { type: description.type, sdp: lines.join('\r\n') });
       };
     }, port);
   }
