@@ -1,0 +1,3 @@
+//! The door that speaks the LiveKit client protocol.
+
+pub mod v1;

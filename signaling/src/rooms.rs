@@ -1,0 +1,321 @@
+//! The directory of open rooms, and who decides about them.
+//!
+//! A room of the engine has a key; clients know its name. The directory is the one place that
+//! pairs them. It also keeps who is in each room, as the engine tells it: that answers "is it
+//! full?" before an upgrade, and gives the keeper of books a whole snapshot when it asks for one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bedside_sfu::core::api::{
+    LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, Private, RoomKey,
+    RoomSid, RoomSnapshot, RoomSpec,
+};
+use futures_util::future::BoxFuture;
+
+use crate::token::Claims;
+
+/// What a room is to be like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomPlan {
+    /// How many participants at the most; 0 = no limit.
+    pub max_participants: u32,
+    /// Free text that every client gets.
+    pub metadata: String,
+    /// Close the room when it has stood empty this long; `None`: only by command.
+    pub empty_timeout: Option<Duration>,
+}
+
+/// Why the doorkeeper does not let somebody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DoorRefusal {
+    /// No such room, and it may not be made.
+    #[error("requested room does not exist")]
+    NoRoom,
+    /// The person may not come in (any more).
+    #[error("not allowed")]
+    NotAllowed,
+    /// The room is full.
+    #[error("room is full")]
+    Full,
+    /// No new rooms now.
+    #[error("server is draining")]
+    Draining,
+}
+
+/// Decides who comes in. Asked at each join, each resume and each validation, so it must not take
+/// long; a join is refused when it does.
+pub trait Doorkeeper: Send + Sync + 'static {
+    /// The plan of the room that the verified token names, or why its bearer stays outside.
+    fn room<'a>(&'a self, claims: &'a Claims) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>>;
+}
+
+/// What happened in the rooms, for the keeper of books.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A room was opened.
+    RoomStarted {
+        /// Its name.
+        room: String,
+        /// Its id for clients.
+        sid: RoomSid,
+    },
+    /// A room is gone.
+    RoomFinished {
+        /// Its name.
+        room: String,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A participant came in, became active, changed or left.
+    Participant {
+        /// The room's name.
+        room: String,
+        /// Its state now.
+        info: ParticipantInfo,
+    },
+    /// A participant's media fell silent or came back.
+    Reachable {
+        /// The room's name.
+        room: String,
+        /// Who.
+        identity: Private<String>,
+        /// Answering now.
+        reachable: bool,
+    },
+    /// Facts were lost. This is the whole truth: every open room with everyone in it.
+    Snapshot {
+        /// Name, id and participants of each room.
+        rooms: Vec<(String, Option<RoomSid>, Vec<ParticipantInfo>)>,
+    },
+}
+
+/// Pairs names with keys.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    rooms: BTreeMap<String, OpenRoom>,
+    names: BTreeMap<RoomKey, String>,
+}
+
+/// One open room.
+#[derive(Debug)]
+struct OpenRoom {
+    key: RoomKey,
+    sid: Option<RoomSid>,
+    max_participants: u32,
+    participants: BTreeMap<ParticipantSid, ParticipantInfo>,
+}
+
+impl Directory {
+    /// The key of an open room.
+    pub(crate) fn key(&self, name: &str) -> Option<RoomKey> {
+        self.rooms.get(name).map(|room| room.key)
+    }
+
+    /// The name of an open room.
+    pub(crate) fn name(&self, key: RoomKey) -> Option<&str> {
+        self.names.get(&key).map(String::as_str)
+    }
+
+    /// Every open room.
+    pub(crate) fn keys(&self) -> Vec<RoomKey> {
+        self.names.keys().copied().collect()
+    }
+
+    /// How many rooms are open, and how many participants are in them.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.rooms.len(), self.rooms.values().map(|room| room.participants.len()).sum())
+    }
+
+    /// Enters a room that is about to be opened, and says how the engine is to open it.
+    pub(crate) fn open(&mut self, name: &str, key: RoomKey, plan: &RoomPlan) -> RoomSpec {
+        let room = OpenRoom {
+            key,
+            sid: None,
+            max_participants: plan.max_participants,
+            participants: BTreeMap::new(),
+        };
+        if let Some(old) = self.rooms.insert(name.to_owned(), room) {
+            self.names.remove(&old.key);
+        }
+        self.names.insert(key, name.to_owned());
+        spec(name, key, plan)
+    }
+
+    /// How the engine is to know an open room again; `Some` if the plan's limit changed.
+    pub(crate) fn replan(&mut self, name: &str, plan: &RoomPlan) -> Option<RoomSpec> {
+        let room = self.rooms.get_mut(name)?;
+        if room.max_participants == plan.max_participants {
+            return None;
+        }
+        room.max_participants = plan.max_participants;
+        Some(spec(name, room.key, plan))
+    }
+
+    /// Strikes a room out, unless its name has a newer key by now.
+    pub(crate) fn close(&mut self, key: RoomKey) -> Option<String> {
+        let name = self.names.remove(&key)?;
+        if self.rooms.get(&name).is_some_and(|room| room.key == key) {
+            self.rooms.remove(&name);
+        }
+        Some(name)
+    }
+
+    /// Would somebody of this identity be one too many? Hidden participants and recorders do not
+    /// count, and the same person again replaces its earlier self.
+    pub(crate) fn is_full(&self, name: &str, identity: &str, max_participants: u32) -> bool {
+        let Some(room) = self.rooms.get(name) else { return false };
+        let others = room.participants.values().filter(|info| {
+            !info.grant.hidden && !info.grant.recorder && info.profile.identity.reveal() != identity
+        });
+        max_participants != 0 && others.count() >= max_participants as usize
+    }
+
+    /// Is somebody of this identity in the room?
+    pub(crate) fn has(&self, name: &str, identity: &str) -> bool {
+        self.rooms.get(name).is_some_and(|room| {
+            room.participants.values().any(|info| info.profile.identity.reveal() == identity)
+        })
+    }
+
+    /// Keeps up with the engine and words the event for the keeper of books.
+    pub(crate) fn apply(&mut self, key: RoomKey, event: NodeEvent) -> Option<Fact> {
+        let name = self.names.get(&key)?.clone();
+        let room = self.rooms.get_mut(&name).filter(|room| room.key == key);
+        Some(match event {
+            NodeEvent::RoomStarted { sid } => {
+                if let Some(room) = room {
+                    room.sid = Some(sid.clone());
+                }
+                Fact::RoomStarted { room: name, sid }
+            }
+            NodeEvent::RoomFinished { reason } => {
+                self.close(key);
+                Fact::RoomFinished { room: name, reason }
+            }
+            NodeEvent::Participant { info } => {
+                if let Some(room) = room {
+                    room.note(&info);
+                }
+                Fact::Participant { room: name, info }
+            }
+            NodeEvent::Reachable { participant: _, identity, reachable } => {
+                Fact::Reachable { room: name, identity, reachable }
+            }
+        })
+    }
+
+    /// Takes over the whole truth about some rooms.
+    pub(crate) fn resync(&mut self, rooms: &[RoomSnapshot]) {
+        for snapshot in rooms {
+            let Some(name) = self.names.get(&snapshot.room) else { continue };
+            let Some(room) = self.rooms.get_mut(name).filter(|r| r.key == snapshot.room) else {
+                continue;
+            };
+            room.sid = Some(snapshot.info.sid.clone());
+            room.participants.clear();
+            for (info, _) in &snapshot.participants {
+                room.note(info);
+            }
+        }
+    }
+
+    /// Everything, for [`Fact::Snapshot`].
+    pub(crate) fn snapshot(&self) -> Fact {
+        let rooms = self.rooms.iter().map(|(name, room)| {
+            (name.clone(), room.sid.clone(), room.participants.values().cloned().collect())
+        });
+        Fact::Snapshot { rooms: rooms.collect() }
+    }
+}
+
+impl OpenRoom {
+    fn note(&mut self, info: &ParticipantInfo) {
+        match info.state {
+            ParticipantState::Disconnected(_) => self.participants.remove(&info.sid),
+            ParticipantState::Joined | ParticipantState::Active => {
+                self.participants.insert(info.sid.clone(), info.clone())
+            }
+        };
+    }
+}
+
+fn spec(name: &str, room: RoomKey, plan: &RoomPlan) -> RoomSpec {
+    RoomSpec {
+        room,
+        name: Private::new(name.to_owned()),
+        metadata: Private::new(plan.metadata.clone()),
+        max_participants: plan.max_participants,
+        empty_timeout: plan.empty_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bedside_sfu::core::api::{Grant, Profile};
+
+    use super::*;
+
+    fn info(sid: &str, identity: &str, state: ParticipantState) -> ParticipantInfo {
+        let identity = Private::new(identity.to_owned());
+        ParticipantInfo {
+            sid: ParticipantSid(sid.into()),
+            profile: Arc::new(Profile { identity, ..Profile::default() }),
+            grant: Grant::default(),
+            state,
+            tracks: Vec::new(),
+            joined_at_ms: 0,
+            version: 1,
+        }
+    }
+
+    fn come(directory: &mut Directory, key: u64, sid: &str, identity: &str) {
+        let info = info(sid, identity, ParticipantState::Joined);
+        directory.apply(RoomKey(key), NodeEvent::Participant { info }).unwrap();
+    }
+
+    #[test]
+    fn a_room_is_full_for_others_and_never_for_oneself() {
+        let mut directory = Directory::default();
+        directory.open("ward", RoomKey(1), &RoomPlan::default());
+        come(&mut directory, 1, "PA_1", "ann");
+        assert!(!directory.is_full("ward", "bob", 2));
+        come(&mut directory, 1, "PA_2", "bob");
+        assert!(directory.is_full("ward", "eve", 2));
+        assert!(!directory.is_full("ward", "eve", 0));
+        assert!(!directory.is_full("ward", "eve", 3));
+        assert!(!directory.is_full("ward", "ann", 2));
+        assert!(!directory.is_full("other", "eve", 1));
+        let left =
+            info("PA_2", "bob", ParticipantState::Disconnected(LeaveReason::ClientInitiated));
+        directory.apply(RoomKey(1), NodeEvent::Participant { info: left });
+        assert!(!directory.is_full("ward", "eve", 2));
+        assert_eq!(directory.size(), (1, 1));
+    }
+
+    #[test]
+    fn a_reopened_name_is_not_closed_by_the_end_of_its_earlier_room() {
+        let mut directory = Directory::default();
+        directory.open("ward", RoomKey(1), &RoomPlan::default());
+        directory.open("ward", RoomKey(2), &RoomPlan::default());
+        let end = NodeEvent::RoomFinished { reason: LeaveReason::RoomClosed };
+        assert!(directory.apply(RoomKey(1), end.clone()).is_none());
+        assert_eq!(directory.key("ward"), Some(RoomKey(2)));
+        assert!(directory.apply(RoomKey(2), end).is_some());
+        assert_eq!(directory.key("ward"), None);
+        assert_eq!(directory.name(RoomKey(2)), None);
+    }
+
+    #[test]
+    fn a_changed_limit_is_told_once() {
+        let mut directory = Directory::default();
+        let plan = RoomPlan { max_participants: 2, ..RoomPlan::default() };
+        directory.open("ward", RoomKey(1), &plan);
+        assert!(directory.replan("ward", &plan).is_none());
+        let more = RoomPlan { max_participants: 3, ..plan };
+        assert_eq!(directory.replan("ward", &more).unwrap().max_participants, 3);
+        assert!(directory.replan("ward", &more).is_none());
+    }
+}
