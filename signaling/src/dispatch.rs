@@ -163,7 +163,7 @@ impl Shared {
         match event {
             Event::Session { session, event } => self.to_session(session, event),
             Event::Node { room, event } => self.to_books(room, event),
-            Event::Resync(rooms) => self.resync(&rooms),
+            Event::Resync { shard, shards, rooms } => self.resync(shard, shards, &rooms),
         }
     }
 
@@ -248,17 +248,15 @@ impl Shared {
         };
     }
 
-    /// A shard lost events. An answer may be among them, so its clients must resume: their media
-    /// goes on meanwhile. Where the shard cannot be told, that is everybody.
-    fn resync(&self, rooms: &[RoomSnapshot]) {
+    /// A shard lost events. An answer may be among them, so all its clients must resume: their
+    /// media goes on meanwhile.
+    fn resync(&self, shard: u64, shards: u64, rooms: &[RoomSnapshot]) {
         let mut state = self.state();
-        warn!(rooms = rooms.len(), "events were lost, clients are told to resume");
-        state.directory.resync(rooms);
-        let shard = rooms.first().map(|snapshot| snapshot.room);
-        for seat in state.sessions.values() {
-            if shard.is_none_or(|shard| self.engine.same_shard(shard, seat.room)) {
-                seat.cut.send_replace(Some(Cut::Resume));
-            }
+        warn!(shard, rooms = rooms.len(), "events were lost, clients are told to resume");
+        let of_shard = |room: RoomKey| room.0.checked_rem(shards) == Some(shard);
+        state.directory.resync(rooms, of_shard);
+        for seat in state.sessions.values().filter(|seat| of_shard(seat.room)) {
+            seat.cut.send_replace(Some(Cut::Resume));
         }
         let fact = state.directory.snapshot();
         self.tell(&mut state, fact);

@@ -1,6 +1,7 @@
 //! The engine as signaling sees it: keys to mint and commands to send.
 
 use bedside_sfu::core::api::{Command, RoomKey, SessionKey};
+use bedside_sfu::node::{self, NodeHandle};
 
 /// The engine's queue of commands is full; try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +18,18 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Hands a command to the shard of `room` without blocking.
     fn send(&self, room: RoomKey, command: Command) -> Result<(), Busy>;
+}
 
-    /// Do both rooms live on one shard, and so share one queue of events?
-    fn same_shard(&self, one: RoomKey, other: RoomKey) -> bool;
+impl Engine for NodeHandle {
+    fn mint_room(&self) -> RoomKey {
+        Self::mint_room(self)
+    }
+
+    fn mint_session(&self) -> SessionKey {
+        Self::mint_session(self)
+    }
+
+    fn send(&self, room: RoomKey, command: Command) -> Result<(), Busy> {
+        Self::send(self, room, command).map_err(|node::Busy| Busy)
+    }
 }

@@ -205,8 +205,12 @@ impl Directory {
         })
     }
 
-    /// Takes over the whole truth about some rooms.
-    pub(crate) fn resync(&mut self, rooms: &[RoomSnapshot]) {
+    /// Takes over the whole truth about the rooms of one shard.
+    pub(crate) fn resync(&mut self, rooms: &[RoomSnapshot], of_shard: impl Fn(RoomKey) -> bool) {
+        let gone = |key: &RoomKey| of_shard(*key) && rooms.iter().all(|r| r.room != *key);
+        for key in self.keys().into_iter().filter(gone) {
+            self.close(key);
+        }
         for snapshot in rooms {
             let Some(name) = self.names.get(&snapshot.room) else { continue };
             let Some(room) = self.rooms.get_mut(name).filter(|r| r.key == snapshot.room) else {
