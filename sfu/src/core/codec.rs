@@ -198,3 +198,103 @@ fn descriptor_starts_sequence(descriptor: &[u8]) -> bool {
     let start = descriptor.first().is_some_and(|byte| byte & 0x80 != 0);
     start && descriptor.get(3).is_some_and(|byte| byte & 0x80 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case_and_with_their_media_type() {
+        assert_eq!(Codec::from_name("VP8"), Codec::Vp8);
+        assert_eq!(Codec::from_name("video/h264"), Codec::H264);
+        assert_eq!(Codec::from_name("audio/RED"), Codec::Red);
+        assert_eq!(Codec::from_name("H265"), Codec::Other);
+        assert_eq!(Codec::from_name(""), Codec::Other);
+        assert!(Codec::Av1.is_video() && !Codec::Red.is_video());
+        assert_eq!((Codec::Opus.clock_rate(), Codec::Vp9.clock_rate()), (48_000, 90_000));
+    }
+
+    #[test]
+    fn vp8_offsets_point_at_the_fields() {
+        let all = [0x90, 0xE0, 0x93, 0x21, 0x44, 0x60, 0x00, 1];
+        let found = Vp8::parse(&all).unwrap();
+        assert_eq!(found.picture_id, Some((2, 0x1321, true)));
+        assert_eq!(found.tl0_picture_index, Some((4, 0x44)));
+        assert_eq!(found.temporal, Some(1));
+        assert!(found.keyframe_start);
+        let short = Vp8::parse(&[0x90, 0x80, 0x7F, 0x01]).unwrap();
+        assert_eq!(short.picture_id, Some((2, 0x7F, false)));
+        assert!(!short.keyframe_start, "an interframe");
+        assert_eq!(short.temporal, None);
+        assert!(Vp8::parse(&[0x10, 0x00]).unwrap().keyframe_start, "no extension at all");
+        assert!(!Vp8::parse(&[0x00, 0x00]).unwrap().keyframe_start, "not the frame's start");
+        assert!(!Vp8::parse(&[0x11, 0x00]).unwrap().keyframe_start, "not the first partition");
+        for cut in 0..6 {
+            assert_eq!(Vp8::parse(&all[..cut]), None, "cut at {cut}");
+        }
+        assert!(!Vp8::parse(&all[..6]).unwrap().keyframe_start);
+    }
+
+    #[test]
+    fn h264_keyframes_are_seen_in_every_packaging() {
+        let starts = |payload: &[u8]| keyframe_start(Codec::H264, payload, None);
+        assert!(starts(&[0x67, 1]) && starts(&[0x65, 0x88]));
+        assert!(!starts(&[0x65, 0x40]), "a later slice of the picture");
+        assert!(!starts(&[0x41, 0x88]) && !starts(&[0x68]) && !starts(&[]));
+        assert!(starts(&[0x78, 0, 2, 0x09, 0x10, 0, 2, 0x67, 0x42, 0, 1, 0x68]));
+        assert!(!starts(&[0x78, 0, 1, 0x68, 0, 2, 0x41, 0x9A]));
+        assert!(!starts(&[0x78, 0, 9, 0x67]), "a unit longer than the packet");
+        assert!(starts(&[0x7C, 0x85, 0xB8]) && starts(&[0x7C, 0x87]));
+        assert!(!starts(&[0x7C, 0x05, 0xB8]), "a middle fragment");
+        assert!(!starts(&[0x7C, 0x81, 0xB8]) && !starts(&[0x7C]));
+    }
+
+    #[test]
+    fn vp9_keyframes_are_of_the_lowest_layer() {
+        let starts = |payload: &[u8]| keyframe_start(Codec::Vp9, payload, None);
+        assert!(starts(&[0x08]) && starts(&[0x88, 0x80, 0x01]));
+        assert!(starts(&[0xA8, 0x81, 0x01, 0x00]) && starts(&[0xA8, 0x01, 0x00]));
+        assert!(!starts(&[0xA8, 0x81, 0x01, 0x02]), "spatial layer 1");
+        assert!(!starts(&[0xC8, 0x80, 0x01]) && !starts(&[0x80, 0x80, 0x01]));
+        assert!(!starts(&[0xA8, 0x81]) && !starts(&[]));
+    }
+
+    #[test]
+    fn av1_sequences_start_by_header_or_descriptor() {
+        assert!(keyframe_start(Codec::Av1, &[0x18], None));
+        assert!(!keyframe_start(Codec::Av1, &[0x98], None), "continues an earlier unit");
+        assert!(
+            !keyframe_start(Codec::Av1, &[0x10], None) && !keyframe_start(Codec::Av1, &[], None)
+        );
+        // The descriptor decides where there is one: encrypted payloads say nothing.
+        assert!(keyframe_start(Codec::Av1, &[0x10], Some(&[0xC0, 0, 1, 0x80, 0])));
+        assert!(!keyframe_start(Codec::Av1, &[0x18], Some(&[0xC0, 0, 1])));
+        assert!(!keyframe_start(Codec::Av1, &[0x18], Some(&[0x40, 0, 1, 0x80])));
+        assert!(!keyframe_start(Codec::Opus, &[0x18], None));
+    }
+
+    #[test]
+    fn random_bytes_are_survived() {
+        let mut rng = crate::core::Rng::from_seed([3; 32]);
+        let codecs = [Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1, Codec::Opus, Codec::Other];
+        for _ in 0..30_000 {
+            let mut bytes = [0; 24];
+            rng.fill_bytes(&mut bytes);
+            let bytes = &bytes[..rng.next_u32() as usize % 25];
+            for codec in codecs {
+                let _ = keyframe_start(codec, bytes, None);
+                let _ = keyframe_start(codec, &[], Some(bytes));
+            }
+            if let Some(found) = Vp8::parse(bytes) {
+                assert!(
+                    found
+                        .picture_id
+                        .is_none_or(|(at, _, wide)| at + usize::from(wide) < bytes.len())
+                );
+                assert!(found.tl0_picture_index.is_none_or(|(at, value)| bytes[at] == value));
+            }
+        }
+    }
+}

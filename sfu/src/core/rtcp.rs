@@ -431,3 +431,130 @@ fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (word, rest) = bytes.split_first_chunk()?;
     Some((u32::from_be_bytes(*word), rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    const BLOCK: ReportBlock = ReportBlock {
+        ssrc: 9,
+        fraction_lost: 128,
+        lost: -3,
+        highest: 0x0001_FFFF,
+        jitter: 77,
+        lsr: 0xAABB_CCDD,
+        dlsr: 65_536,
+    };
+    const INFO: SenderInfo =
+        SenderInfo { ntp: 0x0123_4567_89AB_CDEF, rtp_timestamp: 1, packets: 2, octets: 3 };
+
+    fn compound() -> Vec<u8> {
+        let mut out = Vec::new();
+        write_sender_report(&mut out, 5, &INFO, &[BLOCK]);
+        write_sdes_cname(&mut out, 5, "PA_x");
+        write_receiver_report(&mut out, 6, &[BLOCK, BLOCK]);
+        write_nack(&mut out, 1, 2, &[65_534, 65_535, 0, 14, 15, 16, 900]);
+        write_pli(&mut out, 3, 4);
+        write_fir(&mut out, 3, 4, 200);
+        write_bye(&mut out, &[7, 8]);
+        out
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let bytes = compound();
+        let all: Vec<_> = packets(&bytes).map(Result::unwrap).collect();
+        assert_eq!(all.len(), 7);
+        let Rtcp::SenderReport { ssrc: 5, info: INFO, reports } = all[0].clone() else { panic!() };
+        assert_eq!(reports.collect::<Vec<_>>(), [BLOCK]);
+        assert!(matches!(all[1], Rtcp::Other { kind: SOURCE_DESCRIPTION }));
+        let Rtcp::ReceiverReport { ssrc: 6, reports } = all[2].clone() else { panic!() };
+        assert_eq!(reports.count(), 2);
+        let Rtcp::Nack { sender: 1, media: 2, lost } = all[3].clone() else { panic!() };
+        assert_eq!(lost.collect::<Vec<_>>(), [65_534, 65_535, 0, 14, 15, 16, 900]);
+        assert!(matches!(all[4], Rtcp::Pli { sender: 3, media: 4 }));
+        let Rtcp::Fir { sender: 3, entries } = all[5].clone() else { panic!() };
+        assert_eq!(entries.collect::<Vec<_>>(), [(4, 200)]);
+        let Rtcp::Bye { ssrcs } = all[6].clone() else { panic!() };
+        assert_eq!(ssrcs.collect::<Vec<_>>(), [7, 8]);
+    }
+
+    #[test]
+    fn a_nack_packs_neighbours_into_masks() {
+        let mut out = Vec::new();
+        write_nack(&mut out, 1, 2, &(100..117).collect::<Vec<_>>());
+        assert_eq!(out.len(), 16);
+        assert_eq!(out[12..], [0, 100, 0xFF, 0xFF]);
+        out.clear();
+        write_nack(&mut out, 1, 2, &[]);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn lengths_and_ends_are_right_for_every_name() {
+        for len in [0, 1, 2, 3, 4, 5, 254, 255, 300] {
+            let mut out = Vec::new();
+            write_sdes_cname(&mut out, 5, &"n".repeat(len));
+            assert_eq!(out.len() % 4, 0);
+            assert_eq!(out.last(), Some(&0));
+            assert_eq!(packets(&out).map(Result::unwrap).count(), 1);
+        }
+        let mut out = Vec::new();
+        write_receiver_report(&mut out, 1, &[BLOCK; 40]);
+        let Some(Ok(Rtcp::ReceiverReport { reports, .. })) = packets(&out).next() else { panic!() };
+        assert_eq!(reports.count(), 31);
+    }
+
+    #[test]
+    fn remb_reads_as_bits_per_second() {
+        let head = [0x8F, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0];
+        let with = |word: u32| [&head[..], b"REMB", &word.to_be_bytes()].concat();
+        let read = |bytes: &[u8]| match packets(bytes).next() {
+            Some(Ok(Rtcp::Remb { bitrate_bps })) => bitrate_bps,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read(&with(1 << 24 | 3 << 18 | 1000)), 8_000);
+        assert_eq!(read(&with(1 << 24 | 63 << 18 | 2)), 0, "shifted out, not wrapped");
+    }
+
+    #[test]
+    fn a_count_beyond_the_body_is_malformed_and_ends_the_walk() {
+        let mut bytes = Vec::new();
+        write_receiver_report(&mut bytes, 1, &[BLOCK]);
+        bytes[0] += 1;
+        write_pli(&mut bytes, 1, 2);
+        let all: Vec<_> = packets(&bytes).collect();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].as_ref().unwrap_err(), &Malformed);
+    }
+
+    #[test]
+    fn every_truncation_and_random_bytes_are_survived() {
+        let whole = compound();
+        for cut in 0..whole.len() {
+            let good = packets(&whole[..cut]).filter(Result::is_ok).count();
+            assert!(good < 7);
+        }
+        let mut rng = crate::core::Rng::from_seed([2; 32]);
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + rng.next_u32() % 6 {
+                let at = rng.next_u32() as usize % bytes.len();
+                bytes[at] = rng.next_u32() as u8;
+            }
+            for packet in packets(&bytes).flatten() {
+                match packet {
+                    Rtcp::SenderReport { reports, .. } | Rtcp::ReceiverReport { reports, .. } => {
+                        assert!(reports.count() <= 31);
+                    }
+                    Rtcp::Nack { lost, .. } => assert!(lost.count() <= 17 * bytes.len()),
+                    Rtcp::Fir { entries, .. } => assert!(entries.count() < bytes.len()),
+                    Rtcp::Bye { ssrcs } => assert!(ssrcs.count() <= 31),
+                    Rtcp::Twcc(_) | Rtcp::Pli { .. } | Rtcp::Remb { .. } | Rtcp::Other { .. } => {}
+                }
+            }
+        }
+    }
+}

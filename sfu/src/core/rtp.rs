@@ -195,3 +195,104 @@ const fn csrc_end(first: u8) -> usize {
 fn be16(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.first_chunk()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    fn packet(extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![0xEE; 3];
+        let len = write_header(&mut out, true, 96, 65_535, 7, 0xDEAD_BEEF, extensions);
+        assert_eq!(out.len(), 3 + len);
+        out.drain(..3);
+        out.extend_from_slice(payload);
+        out
+    }
+
+    #[test]
+    fn a_written_header_reads_back() {
+        let short: &[(u8, &[u8])] = &[(1, b"0"), (3, &[1, 2]), (14, &[9; 16])];
+        let bytes = packet(short, b"body");
+        let header = Header::parse(&bytes).unwrap();
+        assert!(header.marker && !header.padding);
+        assert_eq!((header.payload_type, header.sequence), (96, 65_535));
+        assert_eq!((header.timestamp, header.ssrc), (7, 0xDEAD_BEEF));
+        assert_eq!(header.len % 4, 0);
+        assert_eq!(bytes[12..14], [0xBE, 0xDE]);
+        assert_eq!(extensions(&bytes).collect::<Vec<_>>(), short);
+        assert_eq!(payload(&bytes, &header), Some(&b"body"[..]));
+    }
+
+    #[test]
+    fn the_two_byte_form_is_used_where_it_must_be() {
+        for long in [(15, &[1_u8][..]), (1, &[7; 17]), (200, &[8; 255]), (2, &[])] {
+            let bytes = packet(&[(3, b"ab"), long], b"x");
+            assert_eq!(bytes[12..14], [0x10, 0x00]);
+            assert_eq!(extensions(&bytes).collect::<Vec<_>>(), [(3, &b"ab"[..]), long]);
+        }
+        assert_eq!(packet(&[], b"").len(), 12);
+        assert_eq!(packet(&[(0, b"a"), (1, &[0; 256])], b"").len(), 12);
+    }
+
+    #[test]
+    fn csrcs_and_padding_are_counted() {
+        let mut bytes = vec![0xB2, 0x6F, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+        bytes.extend([0xAA; 8]);
+        bytes.extend([0xBE, 0xDE, 0, 1, 0x10, 0x85, 0, 0]);
+        bytes.extend([1, 2, 3, 0, 0, 3]);
+        let header = Header::parse(&bytes).unwrap();
+        assert_eq!(header.len, 28);
+        assert_eq!(extensions(&bytes).collect::<Vec<_>>(), [(1, &[0x85][..])]);
+        assert_eq!(payload(&bytes, &header), Some(&[1, 2, 3][..]));
+        // All padding is an empty payload; more than all is malformed, and so is none.
+        for (last, expected) in [(6, Some(&[][..])), (7, None), (0, None)] {
+            *bytes.last_mut().unwrap() = last;
+            assert_eq!(payload(&bytes, &header), expected);
+        }
+    }
+
+    #[test]
+    fn elements_that_lie_about_their_length_end_the_walk() {
+        let block = |profile: [u8; 2], body: [u8; 8]| {
+            let mut bytes = vec![0x90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            bytes.extend(profile);
+            bytes.extend([0, 2]);
+            bytes.extend(body);
+            bytes
+        };
+        let one = block([0xBE, 0xDE], [0x10, 1, 0, 0x2F, 1, 2, 3, 4]);
+        assert_eq!(extensions(&one).collect::<Vec<_>>(), [(1, &[1][..])]);
+        let stop = block([0xBE, 0xDE], [0x10, 1, 0xF0, 9, 0x20, 2, 0, 0]);
+        assert_eq!(extensions(&stop).collect::<Vec<_>>(), [(1, &[1][..])]);
+        let two = block([0x10, 0x0F], [7, 0, 8, 1, 5, 9, 200, 1]);
+        assert_eq!(extensions(&two).collect::<Vec<_>>(), [(7, &[][..]), (8, &[5][..])]);
+        assert_eq!(extensions(&block([0x12, 0x34], [1; 8])).count(), 0);
+    }
+
+    #[test]
+    fn every_truncation_and_random_bytes_are_survived() {
+        let whole = packet(&[(1, b"abc"), (4, &[5; 20])], b"payload");
+        let full = header_len(&whole).unwrap();
+        for cut in 0..whole.len() {
+            let short = &whole[..cut];
+            assert_eq!(header_len(short).is_some(), cut >= full);
+            assert_eq!(Header::parse(short).is_some(), cut >= full);
+            assert!(cut >= full || extensions(short).count() == 0);
+        }
+        let mut rng = crate::core::Rng::from_seed([1; 32]);
+        for _ in 0..20_000 {
+            let mut bytes = [0; 48];
+            rng.fill_bytes(&mut bytes);
+            bytes[0] = 0x80 | bytes[0] & 0x3F;
+            let bytes = &bytes[..rng.next_u32() as usize % 49];
+            let total: usize = extensions(bytes).map(|(_, value)| value.len()).sum();
+            assert!(total <= bytes.len());
+            if let Some(header) = Header::parse(bytes) {
+                assert!(header.len <= bytes.len());
+                let _ = payload(bytes, &header);
+            }
+        }
+    }
+}

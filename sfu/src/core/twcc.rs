@@ -348,3 +348,194 @@ impl Symbol {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    fn drain(recorder: &mut Recorder) -> Vec<Vec<u8>> {
+        let mut messages = Vec::new();
+        loop {
+            let mut out = vec![7, 7];
+            if !recorder.write(&mut out, 1, 2) {
+                assert_eq!(out, [7, 7]);
+                return messages;
+            }
+            messages.push(out.split_off(2));
+        }
+    }
+
+    fn read(message: &[u8]) -> Vec<(u16, Option<Duration>)> {
+        assert_eq!(message.len() % 4, 0);
+        assert!(message.len() <= 1_000);
+        let mut walk = rtcp::packets(message);
+        let Some(Ok(rtcp::Rtcp::Twcc(packet))) = walk.next() else { panic!("not feedback") };
+        assert!(walk.next().is_none());
+        let feedback = parse(packet).unwrap();
+        assert_eq!((feedback.sender, feedback.media), (1, 2));
+        feedback.packets().collect()
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn arrivals_and_losses_are_told_across_the_wrap() {
+        let start = Instant::now();
+        let mut recorder = Recorder::new(start);
+        assert!(!recorder.pending() && drain(&mut recorder).is_empty());
+        for (sequence, at) in [(65_533, 10), (65_534, 12), (0, 12), (2, 500), (1, 501)] {
+            recorder.record(sequence, start + ms(at));
+        }
+        let messages = drain(&mut recorder);
+        assert_eq!(messages.len(), 1);
+        let expected = [
+            (65_533, Some(ms(10))),
+            (65_534, Some(ms(12))),
+            (65_535, None),
+            (0, Some(ms(12))),
+            (1, Some(ms(501))),
+            (2, Some(ms(500))),
+        ];
+        assert_eq!(read(&messages[0]), expected);
+        // Nothing new, nothing said; then the numbering goes on.
+        assert!(drain(&mut recorder).is_empty());
+        recorder.record(5, start + ms(600));
+        let next = drain(&mut recorder);
+        assert_eq!(read(&next[0]), [(3, None), (4, None), (5, Some(ms(600)))]);
+        assert_eq!((messages[0][19], next[0][19]), (0, 1));
+    }
+
+    #[test]
+    fn a_late_packet_is_told_by_going_back_to_it_and_a_repeat_is_not() {
+        let start = Instant::now();
+        let mut recorder = Recorder::new(start);
+        for sequence in [10, 11, 13] {
+            recorder.record(sequence, start + ms(u64::from(sequence)));
+        }
+        assert_eq!(drain(&mut recorder).len(), 1);
+        recorder.record(13, start + ms(80));
+        assert!(!recorder.pending());
+        recorder.record(12, start + ms(90));
+        let messages = drain(&mut recorder);
+        assert_eq!(read(&messages[0]), [(12, Some(ms(90))), (13, Some(ms(13)))]);
+        // Older than the first ever seen is late, too; older than the memory is forgotten.
+        recorder.record(3, start + ms(95));
+        assert_eq!(read(&drain(&mut recorder)[0])[0], (3, Some(ms(95))));
+        recorder.record(4_000, start + ms(96));
+        drain(&mut recorder);
+        recorder.record(4, start + ms(97));
+        assert!(!recorder.pending());
+    }
+
+    #[test]
+    fn long_waits_and_long_gaps_are_split() {
+        let start = Instant::now();
+        let mut recorder = Recorder::new(start);
+        for sequence in 0..1_000_u16 {
+            recorder.record(sequence, start + ms(u64::from(sequence)));
+        }
+        recorder.record(1_000, start + ms(60_000));
+        let messages = drain(&mut recorder);
+        assert_eq!(messages.len(), 4);
+        let told: Vec<_> = messages.iter().flat_map(|message| read(message)).collect();
+        assert_eq!(told.len(), 1_001);
+        assert!(told.iter().all(|(_, at)| at.is_some()));
+        assert_eq!(told[1_000], (1_000, Some(ms(60_000))));
+        // A gap longer than the memory: only its end is told as lost.
+        recorder.record(31_000, start + ms(60_100));
+        let told = read(&drain(&mut recorder)[0]);
+        assert_eq!(told.len() as u64, MAX_LEADING_LOSS + 1);
+        assert_eq!(told.last(), Some(&(31_000, Some(ms(60_100)))));
+    }
+
+    #[test]
+    fn any_order_and_loss_reads_back_as_it_happened() {
+        let start = Instant::now();
+        let mut rng = crate::core::Rng::from_seed([4; 32]);
+        let mut recorder = Recorder::new(start);
+        let (mut happened, mut told) = (BTreeMap::new(), BTreeMap::new());
+        let mut micros = 0;
+        for step in 0..20_000_u64 {
+            micros += u64::from(rng.next_u32() % 3_000);
+            let sequence = step + u64::from(rng.next_u32() % 30);
+            if rng.next_u32() % 10 > 0 {
+                recorder.record(sequence as u16, start + Duration::from_micros(micros));
+                happened.entry(sequence).or_insert(micros / 250 * 250);
+            }
+            if step % 97 == 0 {
+                for message in drain(&mut recorder) {
+                    for (short, at) in read(&message) {
+                        let near =
+                            sequence as i64 + i64::from(short.wrapping_sub(sequence as u16) as i16);
+                        if let Some(at) = at {
+                            told.insert(near as u64, at.as_micros() as u64);
+                        }
+                    }
+                }
+            }
+        }
+        drain(&mut recorder);
+        let last = *told.keys().next_back().unwrap();
+        happened.retain(|sequence, _| *sequence <= last - 40);
+        told.retain(|sequence, _| *sequence <= last - 40);
+        assert_eq!(happened, told);
+    }
+
+    #[test]
+    fn runs_and_one_bit_vectors_read() {
+        let mut packet = vec![0x8F, 205, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2];
+        packet.extend(10_u16.to_be_bytes());
+        packet.extend(20_u16.to_be_bytes());
+        packet.extend([0, 0, 1, 42]);
+        packet.extend((0x2000_u16 | 3).to_be_bytes());
+        packet.extend(2_u16.to_be_bytes());
+        packet.extend(0b1010_0000_0000_0001_u16.to_be_bytes());
+        packet.extend(0b1110_0000_0000_0000_u16.to_be_bytes());
+        packet.extend([4, 0, 4, 4, 4, 0xFF, 0xFC, 0]);
+        let feedback = parse(&packet).unwrap();
+        assert_eq!((feedback.number, feedback.reference), (42, 1));
+        let told: Vec<_> = feedback.packets().collect();
+        assert_eq!(told.len(), 20);
+        assert_eq!(told[0], (10, Some(ms(65))));
+        assert_eq!(told[2], (12, Some(ms(66))));
+        assert_eq!(told[3], (13, None));
+        assert_eq!(told[5], (15, Some(ms(67))));
+        assert_eq!(told[18], (28, Some(ms(68))));
+        assert_eq!(told[19], (29, Some(ms(67))), "a large delta may go back");
+        // A run of nothing would never cover the count.
+        packet[20..22].copy_from_slice(&[0x20, 0]);
+        assert!(parse(&packet).is_none());
+    }
+
+    #[test]
+    fn every_truncation_and_random_bytes_are_survived() {
+        let start = Instant::now();
+        let mut recorder = Recorder::new(start);
+        for sequence in (0..300).step_by(3) {
+            recorder.record(sequence, start + ms(u64::from(sequence) * 70));
+        }
+        let whole = drain(&mut recorder).remove(0);
+        let padding = usize::from(*whole.last().unwrap());
+        for cut in 0..whole.len() {
+            let read = parse(&whole[..cut]);
+            assert!(read.is_none() || cut + padding >= whole.len());
+        }
+        let mut rng = crate::core::Rng::from_seed([5; 32]);
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..4 {
+                let at = 1 + rng.next_u32() as usize % 60;
+                bytes[at] = rng.next_u32() as u8;
+            }
+            if let Some(feedback) = parse(&bytes) {
+                assert_eq!(feedback.packets().count(), usize::from(feedback.count));
+            }
+        }
+    }
+}
