@@ -1,0 +1,3 @@
+// Entry of the landing page: it has text only.
+
+import '../shared/style.css';

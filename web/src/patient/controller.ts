@@ -1,0 +1,231 @@
+// Carries out the patient's visit: performs what the machine's states ask for.
+
+import { effect, signal } from '@preact/signals';
+import { Api, linkSecret } from '../shared/api';
+import { prefetchCall, startCall } from '../shared/call/load';
+import type { CallModel } from '../shared/call/model';
+import type { Gone } from '../shared/call/phase';
+import { Consultation } from '../shared/consultation';
+import { Preview } from '../shared/media/preview';
+import { forget, recall, remember } from '../shared/remember';
+import { isOver, type JoinAnswer, type RoomAccess } from '../shared/types';
+import { kindOfError } from '../shared/words';
+import { START, step, type VisitEvent } from './visit';
+
+/** How long an open camera question may hold up the entry into an admitted call. */
+const CAMERA_WITHIN_MS = 8_000;
+const ASK_AGAIN_MS = 3_000;
+
+export class VisitController {
+  readonly visit = signal(START);
+  readonly call = signal<CallModel | null>(null);
+  readonly consultation = signal<Consultation | null>(null);
+  readonly preview = new Preview();
+
+  #api: Api | null = null;
+  #asking = false;
+
+  constructor() {
+    // Somebody who muted must stay muted after a reload.
+    effect(() => {
+      const call = this.call.value;
+      const consultation = this.consultation.peek();
+      if (call && consultation) remember({ sessionId: consultation.id, ...call.wanted.value });
+    });
+  }
+
+  get api(): Api {
+    if (!this.#api) throw new Error('the page has no link');
+    return this.#api;
+  }
+
+  /** Opens the link in the address and shows the check, or goes straight back into a call. */
+  async open(): Promise<void> {
+    const secret = linkSecret(location.hash);
+    if (secret === null) {
+      this.#dispatch({ type: 'REFUSED', kind: 'link-unknown' });
+      return;
+    }
+    try {
+      this.#api = new Api(secret);
+      const me = await this.#api.open();
+      if (me.sessionId === null) throw new Error('this link is not for one consultation');
+      await this.#openConsultation(me.sessionId);
+    } catch (error) {
+      this.#dispatch({ type: 'REFUSED', kind: kindOfError(error) });
+    }
+  }
+
+  async #openConsultation(sessionId: string): Promise<void> {
+    const session = await this.api.session(sessionId);
+    this.consultation.value?.close();
+    const consultation = new Consultation(this.api, session, {
+      onReady: () => void this.#askWhileWaiting(),
+      onWaiting: (position) => this.#dispatch({ type: 'WAIT', position }),
+      onAdmitted: () => {
+        this.#dispatch({ type: 'ADMITTED' });
+        void this.#askWhileWaiting();
+      },
+      onSentBack: () => this.#sentBack(),
+    });
+    this.consultation.value = consultation;
+    consultation.session.subscribe((s) => {
+      if (isOver(s.status)) void this.#over();
+    });
+    this.#dispatch({ type: 'OPENED' });
+    if (this.visit.value.at === 'check') await this.#check(sessionId);
+  }
+
+  async #check(sessionId: string): Promise<void> {
+    const before = recall(sessionId);
+    const asked = this.preview.start(before ?? { camera: true, microphone: true });
+    if (before) await this.enter();
+    await asked;
+  }
+
+  /** The person pressed “Join”. */
+  async enter(): Promise<void> {
+    if (this.visit.value.at !== 'check') return;
+    this.#dispatch({ type: 'ENTER' });
+    prefetchCall();
+    const consultation = this.consultation.value;
+    if (!consultation) return;
+    remember({
+      sessionId: consultation.id,
+      camera: this.preview.camera.value.is !== 'off',
+      microphone: this.preview.microphone.value.is !== 'off',
+    });
+    consultation.open();
+    await this.#ask();
+  }
+
+  /** The person left or was disconnected for good, and wants to come back. */
+  async comeBack(): Promise<void> {
+    const id = this.consultation.value?.id;
+    if (id === undefined) return;
+    try {
+      await this.#openConsultation(id);
+    } catch (error) {
+      this.#dispatch({ type: 'REFUSED', kind: kindOfError(error) });
+    }
+  }
+
+  async leave(): Promise<void> {
+    forget();
+    const consultation = this.consultation.value;
+    this.#dispatch({ type: 'LEFT', replaced: false });
+    this.preview.stop();
+    await this.#dropCall();
+    consultation?.close();
+    // The server also notices the absence by itself; this tells the doctor at once.
+    if (consultation) await this.api.leave(consultation.id).catch(() => undefined);
+  }
+
+  #dispatch(event: VisitEvent): void {
+    this.visit.value = step(this.visit.value, event);
+  }
+
+  // Asks for the room. Every path into the call goes through here, one question at a time.
+  async #ask(): Promise<void> {
+    const consultation = this.consultation.value;
+    if (this.#asking || !consultation) return;
+    this.#asking = true;
+    let answer: JoinAnswer;
+    try {
+      answer = await this.api.join(consultation.id);
+    } catch (error) {
+      this.#asking = false;
+      this.#askFailed(error);
+      return;
+    }
+    this.#asking = false;
+    if (answer.kind === 'waiting') {
+      this.#dispatch({ type: 'WAIT', position: answer.position });
+    } else {
+      await this.#enterRoom(consultation, answer.access);
+    }
+  }
+
+  #askFailed(error: unknown): void {
+    const kind = kindOfError(error);
+    if (kind === 'over') {
+      void this.#over();
+      return;
+    }
+    this.#dispatch({ type: 'ENTER_FAILED', kind });
+    const { at } = this.visit.value;
+    if (at === 'check') forget();
+    // In the waiting room the channel shows the trouble; the question is repeated quietly.
+    if (at === 'waiting') setTimeout(() => void this.#askWhileWaiting(), ASK_AGAIN_MS);
+  }
+
+  async #askWhileWaiting(): Promise<void> {
+    if (this.visit.value.at === 'waiting') await this.#ask();
+  }
+
+  async #enterRoom(consultation: Consultation, access: RoomAccess): Promise<void> {
+    this.#dispatch({ type: 'ADMITTED' });
+    await this.preview.settled(CAMERA_WITHIN_MS);
+    try {
+      this.call.value = await startCall(() => ({
+        access,
+        media: this.preview.handOver(),
+        join: () => this.api.join(consultation.id),
+        onGone: (why) => void this.#gone(why),
+      }));
+    } catch {
+      // Only the fetch of the code can fail here: offline at the worst moment.
+      this.#dispatch({ type: 'ENTER_FAILED', kind: 'offline' });
+      setTimeout(() => void this.#askWhileWaiting(), ASK_AGAIN_MS);
+      return;
+    }
+    this.#dispatch({ type: 'ROOM', access });
+    // Left while the code was on its way.
+    if (this.visit.value.at !== 'call') await this.#dropCall();
+    void consultation.refresh();
+  }
+
+  async #gone(why: Gone): Promise<void> {
+    switch (why) {
+      case 'left':
+        return;
+      case 'replaced':
+        forget();
+        this.call.value = null;
+        this.consultation.value?.close();
+        this.#dispatch({ type: 'LEFT', replaced: true });
+        return;
+      case 'removed':
+        this.#sentBack();
+        return;
+      case 'ended':
+        await this.#over();
+    }
+  }
+
+  #sentBack(): void {
+    const { at } = this.visit.value;
+    if (at !== 'call' && at !== 'waiting') return;
+    const want = this.call.value?.wanted.value ?? { camera: true, microphone: true };
+    void this.#dropCall();
+    this.#dispatch({ type: 'SENT_BACK' });
+    void this.preview.start(want);
+    void this.#askWhileWaiting();
+  }
+
+  async #over(): Promise<void> {
+    if (this.visit.value.at === 'ended') return;
+    this.#dispatch({ type: 'OVER' });
+    forget();
+    this.preview.stop();
+    await this.#dropCall();
+    const session = await this.consultation.value?.refresh();
+    if (session) this.consultation.value?.close();
+  }
+
+  async #dropCall(): Promise<void> {
+    const call = this.call.value;
+    this.call.value = null;
+    await call?.leave();
+  }
+}

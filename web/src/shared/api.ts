@@ -1,0 +1,205 @@
+// The consultation API over HTTP: typed calls, one kind of error, a token that renews itself.
+//
+// A page holds nothing but its join link. The link is exchanged for a bearer token when the page
+// opens, again shortly before that token ends, and once more when the server answers 401.
+
+import type { ChatMessage, Exchange, JoinAnswer, Page, RoomAccess, Session } from './types';
+
+export type ProblemKind =
+  | 'offline'
+  | 'link-unknown'
+  | 'link-expired'
+  | 'over'
+  | 'refused'
+  | 'busy'
+  | 'server';
+
+/** A failed call, named by what the person can do about it. */
+export class Problem extends Error {
+  readonly kind: ProblemKind;
+  readonly status: number;
+  readonly code: string;
+
+  constructor(kind: ProblemKind, status: number, code = '', detail = '') {
+    super(detail || code || kind);
+    this.name = 'Problem';
+    this.kind = kind;
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** The kind of problem that an HTTP status stands for, outside the link exchange. */
+export function kindOf(status: number): ProblemKind {
+  if (status === 410 || status === 409) return 'over';
+  if (status === 401 || status === 403 || status === 404) return 'refused';
+  if (status === 429 || status === 503) return 'busy';
+  return 'server';
+}
+
+async function problemFrom(response: Response): Promise<Problem> {
+  let code = '';
+  let detail = '';
+  try {
+    const body: unknown = await response.json();
+    if (typeof body === 'object' && body !== null) {
+      if ('code' in body && typeof body.code === 'string') code = body.code;
+      if ('detail' in body && typeof body.detail === 'string') detail = body.detail;
+    }
+  } catch {
+    // Not every refusal carries a body we can read; the status says enough.
+  }
+  return new Problem(kindOf(response.status), response.status, code, detail);
+}
+
+/** The secret of a join link: everything behind the `#`, which browsers never send to a server. */
+export function linkSecret(hash: string): string | null {
+  const secret = hash.replace(/^#/, '').trim();
+  return secret === '' ? null : secret;
+}
+
+const REQUEST_TIMEOUT_MS = 15_000;
+const RENEW_BEFORE_MS = 60_000;
+
+/** How the page reaches the server; replaced in tests. */
+export type Fetch = (path: string, init: RequestInit) => Promise<Response>;
+
+/** The API as seen with one join link. */
+export class Api {
+  #link: string;
+  #fetch: Fetch;
+  #exchange: Exchange | null = null;
+  #exchanging: Promise<Exchange> | null = null;
+  #skewMs = 0;
+
+  constructor(link: string, fetcher: Fetch = (path, init) => fetch(path, init)) {
+    this.#link = link;
+    this.#fetch = fetcher;
+  }
+
+  /** Who this page speaks for. Known after the first `open`. */
+  get me(): Exchange {
+    if (!this.#exchange) throw new Error('the link was not exchanged yet');
+    return this.#exchange;
+  }
+
+  /** The server's idea of now: patients' clocks are often wrong by minutes. */
+  now(): number {
+    return Date.now() + this.#skewMs;
+  }
+
+  /** Exchanges the link. Calls that overlap share one exchange. */
+  open(): Promise<Exchange> {
+    this.#exchanging ??= this.#doExchange().finally(() => {
+      this.#exchanging = null;
+    });
+    return this.#exchanging;
+  }
+
+  async #doExchange(): Promise<Exchange> {
+    const response = await this.#send('/api/v1/links/exchange', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ link: this.#link }),
+    });
+    if (response.status === 404 || response.status === 400 || response.status === 422) {
+      throw new Problem('link-unknown', response.status);
+    }
+    if (response.status === 410) throw new Problem('link-expired', response.status);
+    if (!response.ok) throw await problemFrom(response);
+    this.#exchange = (await response.json()) as Exchange;
+    return this.#exchange;
+  }
+
+  /** A bearer token that is good for at least a minute. */
+  async token(): Promise<string> {
+    const held = this.#exchange;
+    if (held && Date.parse(held.expiresAt) - this.now() > RENEW_BEFORE_MS) return held.token;
+    return (await this.open()).token;
+  }
+
+  async session(id: string): Promise<Session> {
+    return (await this.#call('GET', sessionPath(id))).json();
+  }
+
+  async sessions(): Promise<Session[]> {
+    const response = await this.#call('GET', '/api/v1/consultations/sessions?limit=100');
+    return ((await response.json()) as Page<Session>).items;
+  }
+
+  async join(id: string): Promise<JoinAnswer> {
+    const response = await this.#call('POST', `${sessionPath(id)}/join`, {});
+    if (response.status === 202) {
+      const body = (await response.json()) as { position?: number };
+      return { kind: 'waiting', position: body.position ?? 0 };
+    }
+    return { kind: 'room', access: (await response.json()) as RoomAccess };
+  }
+
+  async admit(id: string, userId: string): Promise<void> {
+    await this.#call('POST', `${sessionPath(id)}/admit`, { userId });
+  }
+
+  async sendBack(id: string, userId: string): Promise<void> {
+    await this.#call('POST', `${sessionPath(id)}/send-back`, { userId });
+  }
+
+  async leave(id: string): Promise<void> {
+    await this.#call('POST', `${sessionPath(id)}/leave`, {});
+  }
+
+  async end(id: string): Promise<void> {
+    await this.#call('POST', `${sessionPath(id)}/end`, {});
+  }
+
+  async chat(id: string, before: string | null): Promise<Page<ChatMessage>> {
+    const query = before === null ? '' : `&before=${encodeURIComponent(before)}`;
+    return (await this.#call('GET', `${sessionPath(id)}/chat?limit=50${query}`)).json();
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<Response> {
+    const attempt = async () => {
+      const headers: Record<string, string> = { authorization: `Bearer ${await this.token()}` };
+      const init: RequestInit = { method, headers };
+      if (body !== undefined) {
+        headers['content-type'] = 'application/json';
+        init.body = JSON.stringify(body);
+      }
+      return this.#send(path, init);
+    };
+    let response = await attempt();
+    if (response.status === 401) {
+      await this.open();
+      response = await attempt();
+    }
+    if (!response.ok) throw await problemFrom(response);
+    return response;
+  }
+
+  async #send(path: string, init: RequestInit): Promise<Response> {
+    let response: Response;
+    try {
+      response = await this.#fetch(path, {
+        ...init,
+        cache: 'no-store',
+        credentials: 'omit',
+        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      });
+    } catch {
+      throw new Problem('offline', 0);
+    }
+    const date = Date.parse(response.headers.get('date') ?? '');
+    if (!Number.isNaN(date)) this.#learnClock(date);
+    return response;
+  }
+
+  // `Date` has whole seconds: a small difference is rounding, not a wrong clock.
+  #learnClock(serverMs: number): void {
+    const skew = serverMs - Date.now();
+    this.#skewMs = Math.abs(skew) < 2_000 ? 0 : skew;
+  }
+}
+
+function sessionPath(id: string): string {
+  return `/api/v1/consultations/sessions/${encodeURIComponent(id)}`;
+}

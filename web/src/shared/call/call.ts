@@ -1,0 +1,365 @@
+// A call in a room: `livekit-client` on one side, plain signals for the screen on the other.
+
+import { batch, signal } from '@preact/signals';
+import {
+  ConnectionQuality,
+  LocalAudioTrack,
+  LocalVideoTrack,
+  type Participant,
+  type RemoteParticipant,
+  type RemoteTrack,
+  Room,
+  RoomEvent,
+  Track,
+  VideoPresets,
+} from 'livekit-client';
+import { Problem } from '../api';
+import { CAMERA, MICROPHONE, type StartMedia } from '../media/preview';
+import { type Device, deviceProblem } from '../media/problem';
+import type { JoinAnswer, RoomAccess } from '../types';
+import type { CallModel, Picture, RemotePerson, Self, Trouble } from './model';
+import { type Gone, meaningOf, type Phase, type PhaseEvent, rejoinPause, step } from './phase';
+import { type LinkSample, linkIsWeak, readLink } from './quality';
+
+export interface CallOptions {
+  access: RoomAccess;
+  media: StartMedia;
+  /** Asks the server for the room again: after a loss that the SDK could not mend. */
+  join: () => Promise<JoinAnswer>;
+  onGone: (why: Gone) => void;
+}
+
+const QUALITY_EVERY_MS = 2_000;
+
+const CHANGES = [
+  RoomEvent.ParticipantConnected,
+  RoomEvent.ParticipantDisconnected,
+  RoomEvent.ParticipantNameChanged,
+  RoomEvent.TrackUnpublished,
+  RoomEvent.TrackSubscribed,
+  RoomEvent.TrackUnsubscribed,
+  RoomEvent.TrackMuted,
+  RoomEvent.TrackUnmuted,
+  RoomEvent.LocalTrackPublished,
+  RoomEvent.LocalTrackUnpublished,
+  RoomEvent.ActiveSpeakersChanged,
+  RoomEvent.ConnectionQualityChanged,
+  RoomEvent.ActiveDeviceChanged,
+] as const;
+
+export class Call implements CallModel {
+  readonly phase = signal<Phase>({ is: 'connecting' });
+  readonly people = signal<readonly RemotePerson[]>([]);
+  readonly self = signal<Self>({
+    microphoneOn: false,
+    cameraOn: false,
+    sharing: false,
+    camera: null,
+    speaking: false,
+    weak: false,
+  });
+  readonly wanted = signal<Readonly<Record<Device, boolean>>>({ camera: false, microphone: false });
+  readonly soundBlocked = signal(false);
+  readonly trouble = signal<Trouble | null>(null);
+  readonly canShare = typeof navigator.mediaDevices?.getDisplayMedia === 'function';
+
+  #options: CallOptions;
+  #room: Room;
+  #pictures = new Map<string, Picture>();
+  #sounds = document.createElement('div');
+  #quality: ReturnType<typeof setInterval> | undefined;
+  #link: LinkSample | null = null;
+  #linkWeak = false;
+
+  constructor(options: CallOptions) {
+    this.#options = options;
+    this.#room = new Room({
+      adaptiveStream: true,
+      dynacast: true,
+      audioCaptureDefaults: {
+        echoCancellation: true,
+        noiseSuppression: true,
+        autoGainControl: true,
+        channelCount: 1,
+        ...idOf(options.media.microphoneId),
+      },
+      videoCaptureDefaults: {
+        resolution: VideoPresets.h720.resolution,
+        ...idOf(options.media.cameraId),
+      },
+      publishDefaults: { simulcast: true, dtx: true, red: true },
+    });
+    this.#sounds.hidden = true;
+    document.body.append(this.#sounds);
+    this.#listen();
+    void this.#begin();
+  }
+
+  async setMicrophone(on: boolean): Promise<void> {
+    this.wanted.value = { ...this.wanted.value, microphone: on };
+    await this.#try('microphone', () => this.#room.localParticipant.setMicrophoneEnabled(on));
+  }
+
+  async setCamera(on: boolean): Promise<void> {
+    this.wanted.value = { ...this.wanted.value, camera: on };
+    await this.#try('camera', () => this.#room.localParticipant.setCameraEnabled(on));
+  }
+
+  async setSharing(on: boolean): Promise<void> {
+    try {
+      await this.#room.localParticipant.setScreenShareEnabled(on, { audio: true });
+    } catch {
+      // The person closed the browser's picker: they know, and nothing has to be said.
+    }
+    this.#show();
+  }
+
+  async unlockSound(): Promise<void> {
+    await this.#room.startAudio();
+    this.soundBlocked.value = !this.#room.canPlaybackAudio;
+  }
+
+  devices(kind: MediaDeviceKind): Promise<MediaDeviceInfo[]> {
+    return Room.getLocalDevices(kind, false);
+  }
+
+  activeDevice(kind: MediaDeviceKind): string | undefined {
+    return this.#room.getActiveDevice(kind);
+  }
+
+  async useDevice(kind: MediaDeviceKind, id: string): Promise<void> {
+    const device = kind === 'videoinput' ? 'camera' : 'microphone';
+    await this.#try(device, () => this.#room.switchActiveDevice(kind, id));
+  }
+
+  dismissTrouble(): void {
+    this.trouble.value = null;
+  }
+
+  retry(): void {
+    if (this.phase.value.is !== 'failed') return;
+    this.#step({ type: 'RETRY' });
+    void this.#rejoin();
+  }
+
+  async leave(): Promise<void> {
+    this.#finish('left');
+    await this.#room.disconnect();
+  }
+
+  async #begin(): Promise<void> {
+    const { access, media } = this.#options;
+    this.wanted.value = { microphone: media.microphone !== null, camera: media.camera !== null };
+    try {
+      await this.#room.connect(access.url, access.accessToken);
+    } catch {
+      this.#stopHandedOver();
+      this.#lose();
+      return;
+    }
+    await this.#publishHandedOver();
+  }
+
+  // Both at once, so that they share one negotiation. The tracks stay the SDK's to restart
+  // (`false`: not the caller's), which is what lets it switch devices and mend ended ones.
+  async #publishHandedOver(): Promise<void> {
+    const { camera, microphone } = this.#options.media;
+    const publish: Promise<unknown>[] = [];
+    if (microphone) {
+      const track = new LocalAudioTrack(microphone, { ...MICROPHONE }, false);
+      publish.push(this.#publish('microphone', track, Track.Source.Microphone));
+    }
+    if (camera) {
+      const track = new LocalVideoTrack(camera, { ...CAMERA }, false);
+      publish.push(this.#publish('camera', track, Track.Source.Camera));
+    }
+    await Promise.all(publish);
+    this.#show();
+  }
+
+  #publish(device: Device, track: LocalAudioTrack | LocalVideoTrack, source: Track.Source) {
+    return this.#try(device, () => this.#room.localParticipant.publishTrack(track, { source }));
+  }
+
+  #stopHandedOver(): void {
+    this.#options.media.camera?.stop();
+    this.#options.media.microphone?.stop();
+  }
+
+  async #try(device: Device, action: () => Promise<unknown>): Promise<void> {
+    try {
+      await action();
+      if (this.trouble.value?.device === device) this.trouble.value = null;
+    } catch (error) {
+      // A publication that failed because the call was lost is repeated by the rejoin.
+      if (this.phase.value.is === 'connected') {
+        this.trouble.value = { device, problem: deviceProblem(error) };
+      }
+    }
+    this.#show();
+  }
+
+  #listen(): void {
+    const room = this.#room;
+    for (const change of CHANGES) room.on(change, () => this.#show());
+    room.on(RoomEvent.Connected, () => this.#connected());
+    room.on(RoomEvent.Reconnected, () => this.#connected());
+    room.on(RoomEvent.Reconnecting, () => this.#step({ type: 'INTERRUPTED' }));
+    room.on(RoomEvent.SignalReconnecting, () => this.#step({ type: 'INTERRUPTED' }));
+    room.on(RoomEvent.Disconnected, (reason) => {
+      const why = meaningOf(reason);
+      if (why === null) this.#lose();
+      else this.#finish(why);
+    });
+    room.on(RoomEvent.TrackSubscribed, (track) => this.#playSound(track));
+    room.on(RoomEvent.TrackUnsubscribed, (track) => {
+      this.#pictures.delete(track.sid ?? '');
+      for (const element of track.detach()) element.remove();
+    });
+    room.on(RoomEvent.AudioPlaybackStatusChanged, () => {
+      this.soundBlocked.value = !room.canPlaybackAudio;
+    });
+    room.on(RoomEvent.MediaDevicesError, (error, kind) => {
+      const device = kind === 'videoinput' ? 'camera' : 'microphone';
+      this.trouble.value = { device, problem: deviceProblem(error) };
+    });
+  }
+
+  #connected(): void {
+    this.#step({ type: 'CONNECTED' });
+    this.soundBlocked.value = !this.#room.canPlaybackAudio;
+    this.#quality ??= setInterval(() => void this.#measure(), QUALITY_EVERY_MS);
+    this.#show();
+  }
+
+  #playSound(track: RemoteTrack): void {
+    if (track.kind === Track.Kind.Audio) this.#sounds.append(track.attach());
+  }
+
+  #lose(): void {
+    const { is } = this.phase.value;
+    if (is === 'gone' || is === 'rejoining' || is === 'failed') return;
+    this.#step({ type: 'LOST' });
+    void this.#rejoin();
+  }
+
+  async #rejoin(): Promise<void> {
+    for (;;) {
+      const phase = this.phase.value;
+      if (phase.is !== 'rejoining') return;
+      await new Promise((done) => setTimeout(done, rejoinPause(phase.attempt)));
+      if (this.phase.value.is !== 'rejoining') return;
+      try {
+        const answer = await this.#options.join();
+        if (answer.kind === 'waiting') {
+          this.#finish('removed');
+          return;
+        }
+        await this.#room.connect(answer.access.url, answer.access.accessToken);
+        await this.#republish();
+        return;
+      } catch (error) {
+        if (error instanceof Problem && (error.kind === 'over' || error.kind === 'refused')) {
+          this.#finish('ended');
+          return;
+        }
+        this.#step({ type: 'ATTEMPT_FAILED' });
+      }
+    }
+  }
+
+  // The SDK stopped our tracks when it gave up: they are opened again as they were wanted.
+  async #republish(): Promise<void> {
+    const { camera, microphone } = this.wanted.value;
+    if (microphone) await this.setMicrophone(true);
+    if (camera) await this.setCamera(true);
+  }
+
+  #finish(why: Gone): void {
+    if (this.phase.value.is === 'gone') return;
+    clearInterval(this.#quality);
+    this.#step({ type: 'GONE', why });
+    this.#stopHandedOver();
+    this.#sounds.remove();
+    this.#options.onGone(why);
+  }
+
+  #step(event: PhaseEvent): void {
+    this.phase.value = step(this.phase.value, event, Date.now());
+  }
+
+  #show(): void {
+    const local = this.#room.localParticipant;
+    batch(() => {
+      this.people.value = [...this.#room.remoteParticipants.values()].map((p) => this.#person(p));
+      this.self.value = {
+        microphoneOn: local.isMicrophoneEnabled,
+        cameraOn: local.isCameraEnabled,
+        sharing: local.isScreenShareEnabled,
+        camera: local.isCameraEnabled ? this.#picture(local, Track.Source.Camera) : null,
+        speaking: local.isSpeaking,
+        weak: this.#linkWeak || isWeak(local),
+      };
+    });
+  }
+
+  #person(person: RemoteParticipant): RemotePerson {
+    return {
+      identity: person.identity,
+      name: person.name || 'The other person',
+      camera: person.isCameraEnabled ? this.#picture(person, Track.Source.Camera) : null,
+      screen: this.#picture(person, Track.Source.ScreenShare),
+      microphoneOn: person.isMicrophoneEnabled,
+      speaking: person.isSpeaking,
+      weak: isWeak(person),
+    };
+  }
+
+  // One picture per track, the same object each time: the screen attaches it once.
+  #picture(person: Participant, source: Track.Source): Picture | null {
+    const track = person.getTrackPublication(source)?.track;
+    const media = track?.mediaStreamTrack;
+    if (!track || !media) return null;
+    const id = track.sid ?? media.id;
+    const known = this.#pictures.get(id);
+    if (known) return known;
+    const picture: Picture = {
+      id,
+      attach: (element) => void track.attach(element),
+      detach: (element) => void track.detach(element),
+    };
+    this.#pictures.set(id, picture);
+    return picture;
+  }
+
+  async #measure(): Promise<void> {
+    const reports: RTCStatsReport[] = [];
+    for (const person of this.#room.remoteParticipants.values()) {
+      for (const publication of person.trackPublications.values()) {
+        const report = await publication.track?.getRTCStatsReport();
+        if (report) reports.push(report);
+      }
+    }
+    for (const publication of this.#room.localParticipant.trackPublications.values()) {
+      const report = await publication.track?.getRTCStatsReport();
+      if (report) reports.push(report);
+    }
+    const now = readLink(reports);
+    const weak = this.#link !== null && linkIsWeak(this.#link, now);
+    this.#link = now;
+    if (weak === this.#linkWeak) return;
+    this.#linkWeak = weak;
+    this.#show();
+  }
+}
+
+function idOf(deviceId: string | null): { deviceId?: string } {
+  return deviceId === null ? {} : { deviceId };
+}
+
+function isWeak(person: Participant): boolean {
+  return (
+    person.connectionQuality === ConnectionQuality.Poor ||
+    person.connectionQuality === ConnectionQuality.Lost
+  );
+}

@@ -1,0 +1,44 @@
+// Is our own link weak? Judged from the browser's counters, two samples at a time.
+
+export interface LinkSample {
+  received: number;
+  lost: number;
+  /** The loss of what we send, as the server reports it, 0 to 1. */
+  sendLoss: number;
+  roundTripMs: number;
+}
+
+/** Adds up the counters of several tracks. */
+export function readLink(reports: readonly RTCStatsReport[]): LinkSample {
+  const sample: LinkSample = { received: 0, lost: 0, sendLoss: 0, roundTripMs: 0 };
+  for (const report of reports) {
+    report.forEach((stat: Record<string, unknown>) => {
+      if (stat.type === 'inbound-rtp') {
+        sample.received += number(stat.packetsReceived);
+        sample.lost += number(stat.packetsLost);
+      } else if (stat.type === 'remote-inbound-rtp') {
+        sample.sendLoss = Math.max(sample.sendLoss, number(stat.fractionLost));
+        sample.roundTripMs = Math.max(sample.roundTripMs, number(stat.roundTripTime) * 1000);
+      }
+    });
+  }
+  return sample;
+}
+
+const WEAK_LOSS = 0.08;
+const WEAK_ROUND_TRIP_MS = 700;
+/** Below this many packets a share says nothing. */
+const ENOUGH_PACKETS = 30;
+
+export function linkIsWeak(before: LinkSample, now: LinkSample): boolean {
+  const received = Math.max(0, now.received - before.received);
+  // A resend can make the counter of lost packets fall.
+  const lost = Math.max(0, now.lost - before.lost);
+  const total = received + lost;
+  if (total >= ENOUGH_PACKETS && lost / total > WEAK_LOSS) return true;
+  return now.sendLoss > WEAK_LOSS || now.roundTripMs > WEAK_ROUND_TRIP_MS;
+}
+
+function number(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) ? value : 0;
+}

@@ -1,0 +1,51 @@
+// What a tab remembers across a reload: that it was in a call, and the choices made for it.
+//
+// Kept per tab (`sessionStorage`), gone when the tab is closed. No secret and no name goes in.
+
+export interface Remembered {
+  sessionId: string;
+  camera: boolean;
+  microphone: boolean;
+}
+
+const KEY = 'bedside.call';
+
+export function remember(call: Remembered): void {
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(call));
+  } catch {
+    // Storage may be switched off; then a reload shows the camera check again.
+  }
+}
+
+export function forget(): void {
+  try {
+    sessionStorage.removeItem(KEY);
+  } catch {
+    // As above.
+  }
+}
+
+/** The call that this tab was in, if it was this consultation's (`null`: any). */
+export function recall(sessionId: string | null): Remembered | null {
+  try {
+    const value: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? 'null');
+    if (!isRemembered(value)) return null;
+    return sessionId === null || value.sessionId === sessionId ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function isRemembered(value: unknown): value is Remembered {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'sessionId' in value &&
+    typeof value.sessionId === 'string' &&
+    'camera' in value &&
+    typeof value.camera === 'boolean' &&
+    'microphone' in value &&
+    typeof value.microphone === 'boolean'
+  );
+}
