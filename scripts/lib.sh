@@ -1,0 +1,87 @@
+# Shared by the scripts beside it; not run by itself.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/.cache
+cd "$root"
+
+say() { printf '\n\033[1m==> %s\033[0m\n' "$*" >&2; }
+
+fail() {
+  printf '\n%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# As root, or by sudo.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo > /dev/null; then
+    sudo "$@"
+  else
+    fail "root is needed for: $*. Run it as root, or install sudo."
+  fi
+}
+
+# need_packages PACKAGE…: installs those of Debian's packages that are missing.
+need_packages() {
+  local package missing=()
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get > /dev/null || fail "these packages are needed: ${missing[*]} (Debian names)"
+  say "installing Debian packages: ${missing[*]}"
+  as_root apt-get update -qq || fail "apt-get update failed; is the network there?"
+  # No service that a package brings may start: everything that runs is started by these scripts.
+  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" > "$cache/apt.log" 2>&1 || {
+    tail -n 20 "$cache/apt.log" >&2
+    fail "apt-get could not install: ${missing[*]}"
+  }
+}
+
+need_rust() {
+  command -v cargo > /dev/null || fail "cargo is not in PATH; install Rust from https://rustup.rs"
+}
+
+# Packages that the server's build needs.
+need_build_packages() {
+  need_packages gcc libc6-dev ca-certificates
+}
+
+# Puts the pinned Node and npm in PATH. Debian 12's Node is too old for the build of web/, but its
+# npm can fetch a newer one.
+need_node() {
+  local tools=$cache/node node
+  if ! cmp -s scripts/node/package-lock.json "$tools/installed"; then
+    command -v npm > /dev/null || need_packages npm
+    say "fetching the pinned Node (scripts/node/package.json)"
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    cp scripts/node/package.json scripts/node/package-lock.json "$tools/"
+    npm ci --prefix "$tools" --ignore-scripts --no-audit --no-fund --loglevel=error ||
+      fail "npm could not fetch Node; is the network there?"
+    mkdir "$tools/bin"
+    for node in "$tools"/node_modules/node-linux-*/bin/node; do
+      ln -s "$node" "$tools/bin/node"
+    done
+    ln -s ../node_modules/npm/bin/npm-cli.js "$tools/bin/npm"
+    ln -s ../node_modules/npm/bin/npx-cli.js "$tools/bin/npx"
+    "$tools/bin/node" --version > /dev/null || fail "the fetched Node does not run here"
+    cp scripts/node/package-lock.json "$tools/installed"
+  fi
+  export PATH=$tools/bin:$PATH
+  export npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
+}
+
+# npm_ci DIR: installs a folder's locked packages unless they are there.
+npm_ci() {
+  cmp -s "$1/package-lock.json" "$1/node_modules/.installed" && return 0
+  say "installing the npm packages of $1"
+  npm ci --prefix "$1" --loglevel=error || fail "npm ci failed in $1"
+  cp "$1/package-lock.json" "$1/node_modules/.installed"
+}
+
+mkdir -p "$cache"
