@@ -1,6 +1,7 @@
 // The doctor's page: the day's list, the call, and what comes after it.
 
 import { useEffect } from 'preact/hooks';
+import type { CallModel } from '../shared/call/model';
 import { CallScreen } from '../shared/call/screen';
 import { between, count, spoken, timeOfDay } from '../shared/format';
 import { DeviceCheck } from '../shared/media/check';
@@ -194,19 +195,15 @@ function CallView(props: { controller: DeskController }) {
       now={() => controller.api.now()}
       onLeave={() => void controller.leave()}
       onEnd={() => void controller.end()}
-      banner={<CallBanner controller={controller} sessionId={consultation.id} call={call} />}
+      banner={<CallBanner controller={controller} sessionId={consultation.id} />}
+      tools={<People controller={controller} sessionId={consultation.id} call={call} />}
     />
   );
 }
 
-function CallBanner(props: {
-  controller: DeskController;
-  sessionId: string;
-  call: NonNullable<DeskController['call']['value']>;
-}) {
+function CallBanner(props: { controller: DeskController; sessionId: string }) {
   const { controller, sessionId } = props;
   const here = controller.sessions.value.get(sessionId)?.waiting ?? [];
-  const elsewhere = waitingIn(controller.ordered.value) - here.length;
   const problem = controller.actionProblem.value;
   return (
     <>
@@ -214,29 +211,49 @@ function CallBanner(props: {
       {here.map((w) => (
         <div key={w.userId} class="banner" role="status">
           <p>{w.name} is in the waiting room.</p>
-          <button type="button" class="button button-main" onClick={() => void controller.admitHere(w.userId)}>
+          <button
+            type="button"
+            class="button button-main"
+            onClick={() => void controller.admitHere(w.userId)}
+          >
             Admit {w.name}
           </button>
         </div>
       ))}
-      <details class="more">
-        <summary>
-          People
-          {elsewhere > 0 && <span class="pill pill-waiting">{elsewhere} more waiting</span>}
-        </summary>
-        <ul>
-          {props.call.people.value.map((p) => (
-            <li key={p.identity}>
-              <span>{p.name}</span>
-              <button type="button" class="button button-small" onClick={() => void controller.sendBack(p.identity)}>
-                Send {p.name} back to the waiting room
-              </button>
-            </li>
-          ))}
-          {props.call.people.value.length === 0 && <li>Nobody else is in the call.</li>}
-        </ul>
-      </details>
     </>
+  );
+}
+
+/** Who is in the call, and how many others wait meanwhile. */
+function People(props: { controller: DeskController; sessionId: string; call: CallModel }) {
+  const { controller, sessionId } = props;
+  const people = props.call.people.value;
+  const here = controller.sessions.value.get(sessionId)?.waiting.length ?? 0;
+  const elsewhere = waitingIn(controller.ordered.value) - here;
+  return (
+    <details class="people-menu">
+      <summary>
+        People
+        {elsewhere > 0 && <span class="pill pill-waiting">{elsewhere} waiting</span>}
+      </summary>
+      <ul>
+        {people.map((p) => (
+          <li key={p.identity}>
+            <span>{p.name}</span>
+            <button
+              type="button"
+              class="button button-small"
+              aria-label={`Send ${p.name} back to the waiting room`}
+              onClick={() => void controller.sendBack(p.identity)}
+            >
+              Back to the waiting room
+            </button>
+          </li>
+        ))}
+        {people.length === 0 && <li>Nobody else is in the call.</li>}
+        {elsewhere > 0 && <li>{count(elsewhere, 'patient')} waiting for another consultation.</li>}
+      </ul>
+    </details>
   );
 }
 

@@ -142,10 +142,12 @@ function WaitingView(props: {
         <Appointment session={session} />
         {!visit.admitted && (
           <p class="waiting-facts">
-            <span class="pulse" aria-hidden="true" />
-            {channel === 'lost'
-              ? 'Your connection was interrupted. Reconnecting; you keep your place.'
-              : 'You are connected. You do not need to do anything.'}
+            <span class={channel === 'lost' ? 'pulse pulse-lost' : 'pulse'} aria-hidden="true" />
+            <span class="waiting-words">
+              {channel === 'lost'
+                ? 'Your connection was interrupted. Reconnecting; you keep your place.'
+                : 'You are connected. You do not need to do anything.'}
+            </span>
             {since && (
               <Elapsed label="Time waiting" since={Date.parse(since)} now={() => api.now()} />
             )}

@@ -107,6 +107,11 @@ export class Chat {
     this.#transmit(clientId, content);
   }
 
+  /** The server would not take a line of ours. */
+  refused(clientId: string): void {
+    this.#mark(clientId, true);
+  }
+
   /** Tries a failed line again. */
   retry(clientId: string): void {
     const line = this.#outgoing.value.find((o) => o.clientId === clientId);

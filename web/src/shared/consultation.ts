@@ -102,10 +102,12 @@ export class Consultation {
       case 'SENT_BACK':
         this.#events.onSentBack?.();
         return;
+      case 'ERROR':
+        if (frame.payload.clientId) this.chat.refused(frame.payload.clientId);
+        return;
       case 'SESSIONS':
       case 'SESSION_CHANGED':
       case 'PONG':
-      case 'ERROR':
         return;
     }
   }

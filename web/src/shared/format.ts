@@ -29,7 +29,9 @@ export function count(n: number, word: string): string {
 export function timeOfDay(iso: string | null, locale?: string): string {
   const at = iso === null ? Number.NaN : Date.parse(iso);
   if (Number.isNaN(at)) return '';
-  return new Intl.DateTimeFormat(locale, { hour: 'numeric', minute: '2-digit' }).format(at);
+  const text = new Intl.DateTimeFormat(locale, { hour: 'numeric', minute: '2-digit' }).format(at);
+  // “1:56 PM” must not be torn apart at the end of a line.
+  return text.replace(/\s/g, '\u00a0');
 }
 
 /** Up to two letters that stand for a person where there is no picture. */

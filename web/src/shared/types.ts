@@ -97,7 +97,7 @@ export type ServerFrame =
   | { type: 'SESSIONS'; payload: { items: Session[] } }
   | { type: 'SESSION_CHANGED'; payload: { session: Session } }
   | { type: 'PONG'; payload: unknown }
-  | { type: 'ERROR'; payload: { code: string; detail: string } };
+  | { type: 'ERROR'; payload: { code: string; detail: string; clientId?: string } };
 
 const OVER = new Set(['COMPLETED', 'CANCELLED', 'NO_SHOW', 'FAILED', 'ENDED']);
 

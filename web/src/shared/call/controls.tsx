@@ -57,7 +57,7 @@ export function Controls(props: ControlsProps) {
         </Control>
       )}
       <Control
-        name={chatName(chatOpen.value, unread)}
+        name={chatName(unread)}
         short="Chat"
         on={chatOpen.value}
         expanded={chatOpen.value}
@@ -92,9 +92,9 @@ export function Controls(props: ControlsProps) {
   );
 }
 
-function chatName(open: boolean, unread: number): string {
-  if (open) return 'Close chat';
-  return unread > 0 ? `Open chat, ${count(unread, 'unread message')}` : 'Open chat';
+// The name stays when the panel opens: `aria-expanded` tells the state.
+function chatName(unread: number): string {
+  return unread > 0 ? `Chat, ${count(unread, 'unread message')}` : 'Chat';
 }
 
 function Control(props: {
@@ -111,7 +111,7 @@ function Control(props: {
   return (
     <button
       type="button"
-      class={`control`}
+      class="control"
       aria-label={props.name}
       title={props.name}
       onClick={props.onClick}

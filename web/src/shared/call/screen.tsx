@@ -26,6 +26,8 @@ export interface CallScreenProps {
   onEnd?: () => void;
   /** Shown above the picture: the doctor's view of who waits. */
   banner?: ComponentChildren;
+  /** Shown in the head of the call, beside the time. */
+  tools?: ComponentChildren;
 }
 
 export function CallScreen(props: CallScreenProps) {
@@ -41,6 +43,8 @@ export function CallScreen(props: CallScreenProps) {
       <header class="call-head">
         <h1 class="call-title">{other}</h1>
         <LinkState {...props} />
+        <span class="call-gap" />
+        {props.tools}
         <Elapsed
           label="Time in this consultation"
           since={Number.isNaN(started) ? beganHere.current : started}

@@ -30,7 +30,7 @@ export function linkWords(facts: LinkFacts): LinkWords {
     case 'reconnecting':
     case 'rejoining':
       return {
-        text: 'Your connection was interrupted. Reconnecting…',
+        text: 'Connection lost. Reconnecting…',
         tone: 'bad',
         seconds: Math.max(0, Math.round((facts.seconds - phase.since) / 1000)),
       };
