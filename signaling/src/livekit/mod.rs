@@ -4,3 +4,5 @@ pub mod convert;
 pub mod data;
 pub mod v1;
 pub mod validate;
+
+mod socket;
