@@ -1,8 +1,27 @@
 //! ICE: the lite agent of the server and a small controlling agent for the headless client.
+//!
+//! Both answer every authenticated check and keep a small set of *proved* paths: those that an
+//! authenticated check came over. Packets are taken from all of them and sent to one, the newest
+//! that was nominated. Nothing that is not authenticated changes any state; a role conflict is
+//! none to an agent whose role cannot change, so the role attributes are not looked at.
 
+mod controlling;
+mod stun;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Rng;
+use super::api::Path;
+use controlling::Checker;
+use stun::{Class, Message};
 
 /// One side's short-term credentials (RFC 8445 §5.3).
 #[derive(Clone, PartialEq, Eq)]
@@ -20,8 +39,8 @@ impl Credentials {
     }
 }
 
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
     }
 }
@@ -52,4 +71,262 @@ pub fn stun_username(data: &[u8]) -> Option<&str> {
         rest = tail.get(length.next_multiple_of(4)..)?;
     }
     None
+}
+
+/// What the agent tells the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AgentEvent {
+    Proved(Path),
+    Forgot(Path),
+    UfragsChanged,
+}
+
+/// Why a STUN datagram changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Malformed,
+    Unauthenticated,
+}
+
+/// Paths that packets are taken from, at the most.
+const MAX_PROVED: usize = 8;
+/// Credentials that may be valid at once: the ones in use, and restarts not yet taken up.
+const MAX_CREDENTIALS: usize = 4;
+/// How long a path of before a restart is still listened to.
+const FORGET_AFTER: Duration = Duration::from_secs(30);
+
+/// An ICE agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    /// Newest last. The older ones are valid until the first check with a newer one.
+    locals: Vec<Local>,
+    proved: Vec<Proved>,
+    selected: Option<Path>,
+    checker: Option<Checker>,
+    events: VecDeque<AgentEvent>,
+    transmits: VecDeque<(Path, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Local {
+    credentials: Credentials,
+    key: hmac::Key,
+}
+
+impl Local {
+    fn new(credentials: Credentials) -> Self {
+        Self { key: stun::key(&credentials.pwd), credentials }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Proved {
+    path: Path,
+    checked_at: Instant,
+    /// Set by a restart, taken back by a check after it.
+    forget_at: Option<Instant>,
+}
+
+impl Agent {
+    /// The server's agent: answers checks, sends none.
+    pub(super) fn lite(local: Credentials) -> Self {
+        Self {
+            locals: vec![Local::new(local)],
+            proved: Vec::with_capacity(MAX_PROVED),
+            selected: None,
+            checker: None,
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+        }
+    }
+
+    /// The headless client's agent: checks the candidates from `now` on.
+    pub(super) fn controlling(
+        now: Instant,
+        local: Credentials,
+        remote: &Credentials,
+        candidates: Vec<Path>,
+    ) -> Self {
+        let checker = Checker::new(now, &local, remote, candidates);
+        Self { checker: Some(checker), ..Self::lite(local) }
+    }
+
+    /// The newest local credentials.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.locals.last().expect("never empty: only older ones are dropped").credentials
+    }
+
+    /// Every valid local ufrag, newest last.
+    pub(super) fn ufrags(&self) -> impl Iterator<Item = &str> {
+        self.locals.iter().map(|local| local.credentials.ufrag.as_str())
+    }
+
+    /// Adds credentials for a restart.
+    pub(super) fn restart(&mut self, local: Credentials) {
+        if self.locals.len() == MAX_CREDENTIALS {
+            // Restarts that nobody took up; the first ones may be in use.
+            self.locals.remove(1);
+        }
+        self.locals.push(Local::new(local));
+        self.events.push_back(AgentEvent::UfragsChanged);
+    }
+
+    /// The controlling agent learns new credentials or candidates and checks them at once.
+    pub(super) fn set_remote(&mut self, now: Instant, remote: &Credentials, candidates: Vec<Path>) {
+        let local = &self.locals.last().expect("never empty").credentials;
+        if let Some(checker) = &mut self.checker {
+            checker.restart(now, local, remote, candidates);
+        }
+    }
+
+    /// Where to send, whatever the keys say.
+    pub(super) fn selected(&self) -> Option<Path> {
+        self.selected
+    }
+
+    /// Whether packets from this path are ours.
+    pub(super) fn is_proved(&self, path: Path) -> bool {
+        self.proved.iter().any(|proved| proved.path == path)
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<AgentEvent> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<(Path, Vec<u8>)> {
+        self.transmits.pop_front()
+    }
+
+    /// Takes a STUN datagram. `Ok`: it was authenticated.
+    pub(super) fn handle(&mut self, now: Instant, path: Path, data: &[u8]) -> Result<(), Refusal> {
+        let message = Message::parse(data).ok_or(Refusal::Malformed)?;
+        match message.class {
+            Class::Request => self.handle_request(now, path, &message),
+            Class::Success | Class::Error => self.handle_answer(now, path, &message),
+            Class::Indication => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        path: Path,
+        message: &Message<'_>,
+    ) -> Result<(), Refusal> {
+        let (ufrag, _) = message
+            .username
+            .and_then(|name| name.split_once(':'))
+            .ok_or(Refusal::Unauthenticated)?;
+        let known = self.locals.iter().enumerate();
+        let (number, local) = known
+            .filter(|(_, local)| local.credentials.ufrag == ufrag)
+            .find(|(_, local)| message.verify(&local.key))
+            .ok_or(Refusal::Unauthenticated)?;
+        if !message.unknown.kinds().is_empty() {
+            let refusal =
+                stun::unknown_attribute(&message.transaction, &message.unknown, &local.key);
+            self.transmits.push_back((path, refusal));
+            return Ok(());
+        }
+        let answer = stun::success(&message.transaction, mapped(path), &local.key);
+        self.transmits.push_back((path, answer));
+        self.drop_locals_before(now, number);
+        self.prove(now, path);
+        if self.checker.is_none() && (message.use_candidate || self.selected.is_none()) {
+            self.selected = Some(path);
+        }
+        Ok(())
+    }
+
+    fn handle_answer(
+        &mut self,
+        now: Instant,
+        path: Path,
+        message: &Message<'_>,
+    ) -> Result<(), Refusal> {
+        let checker = self.checker.as_mut().ok_or(Refusal::Unauthenticated)?;
+        if !checker.take_answer(now, path, message) {
+            return Err(Refusal::Unauthenticated);
+        }
+        if message.class == Class::Success {
+            if checker.settle(now, path) {
+                self.selected = Some(path);
+            }
+            // The checks name the credentials they were made with; older ones have served.
+            let in_use = |local: &Local| checker.is_for(&local.credentials.ufrag);
+            let number = self.locals.iter().position(in_use).unwrap_or(0);
+            self.drop_locals_before(now, number);
+            self.prove(now, path);
+        }
+        Ok(())
+    }
+
+    /// The other side has taken up a restart: older credentials end at once, older paths later.
+    fn drop_locals_before(&mut self, now: Instant, number: usize) {
+        if number == 0 {
+            return;
+        }
+        self.locals.drain(..number.min(self.locals.len().saturating_sub(1)));
+        for proved in &mut self.proved {
+            proved.forget_at = Some(now + FORGET_AFTER);
+        }
+        self.events.push_back(AgentEvent::UfragsChanged);
+    }
+
+    fn prove(&mut self, now: Instant, path: Path) {
+        if let Some(proved) = self.proved.iter_mut().find(|proved| proved.path == path) {
+            proved.checked_at = now;
+            proved.forget_at = None;
+            return;
+        }
+        if self.proved.len() == MAX_PROVED {
+            let selected = self.selected;
+            let oldest = self
+                .proved
+                .iter()
+                .enumerate()
+                .filter(|(_, proved)| Some(proved.path) != selected)
+                .min_by_key(|(_, proved)| proved.checked_at)
+                .map(|(number, _)| number);
+            if let Some(oldest) = oldest {
+                let gone = self.proved.remove(oldest);
+                self.events.push_back(AgentEvent::Forgot(gone.path));
+            }
+        }
+        self.proved.push(Proved { path, checked_at: now, forget_at: None });
+        self.events.push_back(AgentEvent::Proved(path));
+    }
+
+    /// When [`Agent::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let forget = self.proved.iter().filter_map(|proved| proved.forget_at).min();
+        let check = self.checker.as_ref().and_then(Checker::poll_timeout);
+        forget.into_iter().chain(check).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(checker) = &mut self.checker {
+            checker.handle_timeout(now, &mut self.transmits);
+        }
+        while let Some(number) = self
+            .proved
+            .iter()
+            .position(|proved| proved.forget_at.is_some_and(|forget_at| forget_at <= now))
+        {
+            let gone = self.proved.remove(number).path;
+            self.events.push_back(AgentEvent::Forgot(gone));
+            if self.selected == Some(gone) {
+                // Nothing was nominated since the restart: as at the start, the first proved.
+                self.selected = self.proved.first().map(|proved| proved.path);
+            }
+        }
+    }
+}
+
+/// The address that an answer reports back.
+fn mapped(path: Path) -> Option<SocketAddr> {
+    match path {
+        Path::Udp { remote, .. } => Some(remote),
+        Path::Tcp(_) | Path::Relay(_) => None,
+    }
 }
