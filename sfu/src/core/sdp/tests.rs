@@ -67,7 +67,8 @@ fn the_browsers_offers_are_understood() {
     assert_eq!(firefox.sections[7].ssrcs.len(), 6);
     assert_eq!(firefox.sections[7].extension_id(Extension::Rid), Some(9));
     // The TCP candidate is not for us.
-    assert_eq!(firefox.candidates, ["192.0.2.10:46403".parse().unwrap()]);
+    let udp: SocketAddr = "192.0.2.10:46403".parse().unwrap();
+    assert_eq!(firefox.candidates, [udp]);
 }
 
 #[test]
