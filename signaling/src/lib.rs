@@ -32,7 +32,7 @@ mod dispatch;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bedside_sfu::core::api::{Command, Event, Grant, LeaveReason, Private};
+use bedside_sfu::core::api::{Command, Event, Grant};
 use tokio::sync::mpsc;
 
 use crate::counters::SignalingCounters;
@@ -40,6 +40,9 @@ use crate::dispatch::Shared;
 use crate::engine::Engine;
 use crate::rooms::{Doorkeeper, Fact};
 use crate::token::{KeyPair, RoomToken};
+
+/// What facts and commands are made of, for who imports signaling alone.
+pub use bedside_sfu::core::api::{LeaveReason, ParticipantInfo, ParticipantState, Private};
 
 /// A STUN or TURN server that clients are told of.
 #[derive(Clone, Debug, Default)]
