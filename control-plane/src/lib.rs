@@ -1,1 +1,231 @@
-//! See ARCHITECTURE.md.
+//! # Control plane
+//!
+//! Consultations between a doctor and a patient: who may come, who waits, who is let in, what they
+//! write to each other, and when it is over. It owns the database; the rooms that carry picture
+//! and sound belong to signaling and the engine behind it.
+//!
+//! - [`consultation`]: the pure state machine.
+//! - `store`: SQLite or PostgreSQL, one SQL text per query.
+//! - `control`: where every change is decided, stored and told, in that order.
+//! - `live`: what is in memory, and who listens.
+//! - `api`, `channel`: HTTP and WebSocket.
+//! - `doorkeeper`: signaling's question at every join, and the facts that rooms tell.
+//! - [`token`], `access`, `links`: who is calling, and join links that need no account.
+//!
+//! Two rules shape it. Nobody is in a room without having been let in: a room token is signed only
+//! for an admitted person, and the doorkeeper asks again at the door. And running calls never wait
+//! for the database: the doorkeeper answers from memory, and facts about rooms take effect at once
+//! and are stored when the database is back.
+
+pub mod consultation;
+pub mod counters;
+pub mod token;
+
+mod access;
+mod api;
+mod channel;
+mod chat;
+mod control;
+mod doorkeeper;
+mod frames;
+mod links;
+mod live;
+mod rooms;
+mod sessions;
+mod store;
+#[cfg(test)]
+mod testing;
+mod text;
+mod view;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bedside_signaling::Signaling;
+use bedside_signaling::rooms::{Doorkeeper, Fact};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+pub use bedside_signaling::Private;
+pub use bedside_signaling::token::KeyPair;
+pub use control::ChangeError;
+pub use links::{Exchanged, Link, LinkError, NewLink};
+pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
+pub use store::OpenError;
+pub use view::{MessageView, NamedView, PersonView, SessionView, WaitingView};
+
+use consultation::{Actor, Step};
+use control::Control;
+use counters::ControlCounters;
+use doorkeeper::Door;
+use live::Live;
+use rooms::Rooms;
+use store::Db;
+
+/// How often what could not be stored is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How the control plane is set up.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub database_url: String,
+    /// Keys that API tokens are verified with; the first one signs ours and the room tokens.
+    pub keys: Vec<KeyPair>,
+    /// Where people's browsers find us (`https://host[:port]`); links and room URLs begin with it.
+    pub public_url: String,
+    /// Told in the answer to a join; empty = none.
+    pub ice_servers: Vec<IceServerView>,
+    /// Is a room that is no consultation made when somebody joins it?
+    pub auto_create: bool,
+    /// Life of the room tokens.
+    pub room_token_ttl: Duration,
+    /// Web pages that may open a channel (`https://host[:port]`); empty = any.
+    pub allowed_origins: Vec<String>,
+    /// How long a waiting person whose page has gone stays in the queue.
+    pub waiting_grace: Duration,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            database_url: String::new(),
+            keys: Vec::new(),
+            public_url: "http://127.0.0.1:8000".to_owned(),
+            ice_servers: Vec::new(),
+            auto_create: false,
+            room_token_ttl: Duration::from_secs(600),
+            allowed_origins: Vec::new(),
+            waiting_grace: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The control plane. Cheap to clone.
+#[derive(Clone)]
+pub struct ControlPlane {
+    control: Arc<Control>,
+}
+
+impl ControlPlane {
+    /// Opens the database, brings it up to date and remembers what is running.
+    pub async fn open(config: ControlConfig) -> Result<Self, OpenError> {
+        let db = Db::open(&config.database_url).await?;
+        let control = Control {
+            config,
+            db,
+            live: Live::default(),
+            rooms: Rooms::default(),
+            counters: ControlCounters::default(),
+            links: Mutex::new(HashMap::new()),
+        };
+        control.counters.start_with(control.db.count_sessions().await?);
+        for consultation in control.db.running_sessions().await? {
+            control.live.know_room(&consultation);
+            let live = control.live.enter(consultation.id);
+            live.inner().consultation = Some(Arc::new(consultation));
+        }
+        Ok(Self { control: Arc::new(control) })
+    }
+
+    /// The doors: `/api/…`.
+    pub fn router(&self) -> axum::Router {
+        api::router(self.clone())
+    }
+
+    /// Decides who may enter a room.
+    pub fn doorkeeper(&self) -> Arc<dyn Doorkeeper> {
+        Arc::new(Door(Arc::clone(&self.control)))
+    }
+
+    /// Makes the way to the rooms known; before that nobody can be taken out of one.
+    pub fn attach(&self, signaling: Signaling) {
+        self.control.rooms.attach(signaling);
+    }
+
+    /// Takes in what rooms tell, until nobody tells any more.
+    pub async fn run(self, mut facts: mpsc::Receiver<Fact>) {
+        // Nobody is in a room of a process that has just begun.
+        self.control.hear(Fact::Snapshot { rooms: Vec::new() });
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                fact = facts.recv() => match fact {
+                    Some(fact) => self.control.hear(fact),
+                    None => break,
+                },
+                _ = retry.tick() => {
+                    let control = Arc::clone(&self.control);
+                    tokio::spawn(async move { control.retry_unsaved().await });
+                }
+            }
+        }
+        self.control.retry_unsaved().await;
+    }
+
+    /// Closes the database; whatever is asked afterwards fails.
+    pub async fn close(&self) {
+        self.control.retry_unsaved().await;
+        self.control.db.close().await;
+    }
+
+    /// Does the database answer?
+    pub async fn is_ready(&self) -> bool {
+        self.control.within(self.control.db.count_sessions()).await.is_ok()
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> &ControlCounters {
+        &self.control.counters
+    }
+
+    /// Makes a consultation, or finds the one of its appointment. `true` = made now.
+    pub async fn create_session(
+        &self,
+        clinic: &str,
+        new: &NewSession,
+    ) -> Result<(SessionView, bool), CreateError> {
+        let (consultation, created) = self.control.create(clinic, &Actor::Server, new).await?;
+        Ok((view::session(&consultation, view::Viewer::Everything), created))
+    }
+
+    /// The consultation as its doctor sees it.
+    pub async fn session(&self, clinic: &str, id: Uuid) -> Result<SessionView, ChangeError> {
+        let consultation = self.control.look(clinic, id).await?;
+        Ok(view::session(&consultation, view::Viewer::Everything))
+    }
+
+    /// Makes a join link for somebody of a consultation.
+    pub async fn create_link(
+        &self,
+        clinic: &str,
+        session: Uuid,
+        new: &NewLink,
+    ) -> Result<Link, LinkError> {
+        self.control.create_link(clinic, session, "bedside", new).await
+    }
+
+    /// Joins for somebody: a room token, or a place in the waiting room. Ask again after an
+    /// admission.
+    pub async fn join(
+        &self,
+        clinic: &str,
+        session: Uuid,
+        user_id: &str,
+    ) -> Result<Joined, ChangeError> {
+        self.control.join(clinic, session, &Actor::Server, user_id, None).await
+    }
+
+    /// Takes a step with a consultation in the server's own name.
+    pub async fn step(
+        &self,
+        clinic: &str,
+        session: Uuid,
+        step: &Step,
+    ) -> Result<SessionView, ChangeError> {
+        let consultation = self.control.step(clinic, session, &Actor::Server, step).await?;
+        Ok(view::session(&consultation, view::Viewer::Everything))
+    }
+}

@@ -1,0 +1,124 @@
+//! The HTTP side of the control plane: `/api/v1/consultations/…` and `/api/v1/links/…`.
+//!
+//! Every answer carries `x-request-id`; every error is a [`problem`]; bodies end at 256 KiB. What
+//! belongs to another clinic does not exist (404); what belongs to somebody else of the same
+//! clinic is forbidden (403).
+
+mod links;
+mod openapi;
+pub(crate) mod problem;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, delete, get, post};
+use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::{ControlPlane, channel};
+use problem::Problem;
+
+/// The largest request body.
+const MAX_BODY: usize = 256 * 1024;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+pub(crate) fn router(control_plane: ControlPlane) -> Router {
+    let session = Router::new()
+        .route("/", get(sessions::read))
+        .route("/join", post(sessions::join))
+        .route("/admit", post(sessions::admit))
+        .route("/send-back", post(sessions::send_back))
+        .route("/leave", post(sessions::leave))
+        .route("/pause", post(sessions::pause))
+        .route("/resume", post(sessions::resume))
+        .route("/end", post(sessions::end))
+        .route("/cancel", post(sessions::cancel))
+        .route("/no-show", post(sessions::no_show))
+        .route("/chat", get(sessions::chat))
+        .route("/links", post(links::create))
+        .route("/channel", get(channel::session));
+    Router::new()
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/api/v1/links/exchange", post(links::exchange))
+        .route("/api/v1/links/{link}", delete(links::revoke))
+        .route("/api/v1/consultations/channel", get(channel::list))
+        .route("/api/v1/consultations/sessions", post(sessions::create).get(sessions::list))
+        .nest("/api/v1/consultations/sessions/{id}", session)
+        .route("/api/{*rest}", any(unknown_path))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(with_request_id))
+        .with_state(control_plane)
+}
+
+async fn unknown_path() -> Problem {
+    Problem::not_found("there is nothing at this path")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path does not take this method",
+    )
+}
+
+/// Gives every request an id, or keeps a harmless one that came with it.
+async fn with_request_id(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    let harmless = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    let id = given.filter(harmless).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    let value = HeaderValue::from_str(&id).ok();
+    if let Some(value) = &value {
+        request.headers_mut().insert(REQUEST_ID.clone(), value.clone());
+    }
+    let span = tracing::info_span!("request", id = %id);
+    let mut response = next.run(request).instrument(span).await;
+    if let Some(value) = value {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+/// A JSON body. An empty one counts as `{}`; what is no JSON is 400, what does not fit is 422.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let status = rejection.into_response().status();
+            if status == StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::new(status, "too_large", "the body is larger than 256 KiB")
+            } else {
+                Problem::new(StatusCode::BAD_REQUEST, "malformed", "the body could not be read")
+            }
+        })?;
+        let json: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(json).map(Body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Problem::invalid(format!("the body: {error}")),
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => {
+                Problem::new(StatusCode::BAD_REQUEST, "malformed", "the body is not JSON")
+            }
+        })
+    }
+}
+
+/// An id in a path; what is no id names nothing.
+pub(crate) fn id_in_path(text: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(text).map_err(|_| Problem::not_found("there is nothing with this id"))
+}

@@ -1,0 +1,397 @@
+//! `/api/v1/consultations/sessions/…`
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::{Body, id_in_path};
+use crate::access::Caller;
+use crate::consultation::{Consultation, Mode, PersonRole, Status, Step};
+use crate::sessions::{Joined, NewSession, RoomAnswer, WaitingAnswer, socket_url};
+use crate::store::Page;
+use crate::token::ApiRole;
+use crate::view::{self, MessageView, SessionView};
+use crate::{ControlPlane, Private, text};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 200;
+
+type Session = Result<Json<SessionView>, Problem>;
+
+/// A consultation to make.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateRequest {
+    appointment_id: Option<String>,
+    doctor_id: Option<String>,
+    doctor_name: Option<String>,
+    patient_id: Option<String>,
+    patient_name: Option<String>,
+    /// `VIDEO`, `AUDIO`, `CHAT`.
+    consultation_mode: String,
+    scheduled_start_time: Option<DateTime<Utc>>,
+    scheduled_duration_minutes: Option<i64>,
+    max_participants: Option<i64>,
+}
+
+/// Who joins or leaves; only for services, others speak for themselves.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JoinRequest {
+    user_id: Option<String>,
+    name: Option<String>,
+}
+
+/// Somebody in a consultation.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PersonRequest {
+    user_id: String,
+}
+
+/// Why.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(crate) struct ReasonRequest {
+    reason: Option<String>,
+}
+
+/// Which consultations to list.
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    status: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// Which messages to list; `cursor` is another word for `before`.
+#[derive(Deserialize)]
+pub(crate) struct ChatQuery {
+    before: Option<i64>,
+    cursor: Option<i64>,
+    limit: Option<i64>,
+}
+
+/// One page of a list.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListAnswer<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+}
+
+/// Makes a consultation, or answers the one that the appointment has.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions", request_body = CreateRequest,
+    responses((status = 201, body = SessionView), (status = 200, body = SessionView)))]
+pub(crate) async fn create(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Body(request): Body<CreateRequest>,
+) -> Result<Response, Problem> {
+    match caller.0.role {
+        ApiRole::Service | ApiRole::Admin | ApiRole::Doctor => {}
+        ApiRole::Patient | ApiRole::Guest => {
+            return Err(Problem::forbidden("this role does not create consultations"));
+        }
+    }
+    let own = request.doctor_id.as_ref().is_none_or(|doctor| *doctor == caller.0.user_id);
+    if caller.0.role == ApiRole::Doctor && !own {
+        return Err(Problem::forbidden("a doctor creates only consultations of their own"));
+    }
+    let mode = Mode::parse(&request.consultation_mode)
+        .ok_or_else(|| Problem::invalid("consultationMode must be VIDEO, AUDIO or CHAT"))?;
+    let new = NewSession {
+        appointment_id: request.appointment_id,
+        doctor_id: request.doctor_id,
+        doctor_name: request.doctor_name,
+        patient_id: request.patient_id,
+        patient_name: request.patient_name,
+        mode,
+        scheduled_start: request.scheduled_start_time,
+        scheduled_minutes: request.scheduled_duration_minutes,
+        max_participants: request.max_participants,
+    };
+    let (consultation, created) =
+        state.control.create(&caller.0.clinic, &caller.actor(), &new).await?;
+    if !caller.leads(&consultation) {
+        return Err(Problem::forbidden("this appointment's consultation is somebody else's"));
+    }
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, shown(&caller, &consultation)).into_response())
+}
+
+/// The caller's consultations, or the clinic's; the newest planned begin first.
+#[utoipa::path(get, path = "/api/v1/consultations/sessions",
+    params(("status" = Option<String>, Query), ("limit" = Option<i64>, Query),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = ListAnswer<SessionView>)))]
+pub(crate) async fn list(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<ListAnswer<SessionView>>, Problem> {
+    let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
+    let word = query.status.as_deref();
+    let status =
+        word.map(|word| Status::parse(word).ok_or_else(|| Problem::invalid("status is unknown")));
+    let cursor = query.cursor.as_deref();
+    let after = cursor
+        .map(|text| read_cursor(text).ok_or_else(|| Problem::invalid("cursor is not one of ours")));
+    let page = Page {
+        status: status.transpose()?,
+        after: after.transpose()?,
+        limit: limit(query.limit)?,
+        ..caller.page()
+    };
+    let (sessions, next) = state.control.page(&caller.0.clinic, page).await?;
+    let items = sessions.iter().map(|c| view::session(c, caller.viewer(c))).collect();
+    Ok(Json(ListAnswer { items, next_cursor: next.map(|(at, id)| write_cursor(at, id)) }))
+}
+
+/// One consultation.
+#[utoipa::path(get, path = "/api/v1/consultations/sessions/{id}",
+    responses((status = 200, body = SessionView)))]
+pub(crate) async fn read(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Session {
+    let consultation = own(&state, &caller, &id).await?;
+    Ok(shown(&caller, &consultation))
+}
+
+/// Comes in: the doctor and whoever was let in get a room token, others a place in the queue.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/join",
+    request_body = JoinRequest,
+    responses((status = 200, body = RoomAnswer), (status = 202, body = WaitingAnswer)))]
+pub(crate) async fn join(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<JoinRequest>,
+) -> Result<Response, Problem> {
+    let consultation = own(&state, &caller, &id).await?;
+    let (user_id, name) = if caller.is_staff() {
+        let user_id = request
+            .user_id
+            .ok_or_else(|| Problem::invalid("userId says for whom the service joins"))?;
+        (user_id, request.name.map(Private::new))
+    } else {
+        if request.user_id.is_some_and(|user_id| user_id != caller.0.user_id) {
+            return Err(Problem::forbidden("one joins only as oneself"));
+        }
+        (caller.0.user_id.clone(), caller.0.name.clone())
+    };
+    if !text::is_id(&user_id) || !name.as_ref().is_none_or(|name| text::is_name(name.reveal())) {
+        return Err(Problem::invalid("userId or name is empty, too long or not text"));
+    }
+    if consultation.role_of(&user_id) == PersonRole::Guest && consultation.max_participants <= 2 {
+        return Err(Problem::full());
+    }
+    let actor = caller.actor();
+    let id = consultation.id;
+    let joined = state.control.join(&caller.0.clinic, id, &actor, &user_id, name).await?;
+    Ok(match joined {
+        Joined::Room(access) => {
+            let ice_servers = state.control.config.ice_servers.clone();
+            Json(RoomAnswer::new(&access, ice_servers)).into_response()
+        }
+        Joined::Waiting { position } => {
+            let base = socket_url(&state.control.config.public_url);
+            let channel_url = format!("{base}/api/v1/consultations/sessions/{id}/channel");
+            let answer = WaitingAnswer { status: "WAITING", position, channel_url };
+            (StatusCode::ACCEPTED, Json(answer)).into_response()
+        }
+    })
+}
+
+/// Lets a waiting person in.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/admit",
+    request_body = PersonRequest, responses((status = 200, body = SessionView)))]
+pub(crate) async fn admit(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<PersonRequest>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::Admit(request.user_id)).await
+}
+
+/// Puts a person back into the waiting room.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/send-back",
+    request_body = PersonRequest, responses((status = 200, body = SessionView)))]
+pub(crate) async fn send_back(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<PersonRequest>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::SendBack(request.user_id)).await
+}
+
+/// Goes; coming back is allowed.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/leave",
+    request_body = JoinRequest, responses((status = 200, body = SessionView)))]
+pub(crate) async fn leave(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<JoinRequest>,
+) -> Session {
+    let consultation = own(&state, &caller, &id).await?;
+    let user_id = match request.user_id {
+        Some(user_id) if caller.is_staff() || user_id == caller.0.user_id => user_id,
+        Some(_) => return Err(Problem::forbidden("one leaves only for oneself")),
+        None if caller.is_staff() => return Err(Problem::invalid("userId says who leaves")),
+        None => caller.0.user_id.clone(),
+    };
+    // Whoever never came, or whose consultation is over, has left: asking twice does no harm.
+    if consultation.status.is_over() || consultation.person(&user_id).is_none() {
+        return Ok(shown(&caller, &consultation));
+    }
+    let step = Step::Leave(user_id);
+    let actor = caller.actor();
+    let after = state.control.step(&caller.0.clinic, consultation.id, &actor, &step).await?;
+    Ok(shown(&caller, &after))
+}
+
+/// Interrupts.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/pause",
+    responses((status = 200, body = SessionView)))]
+pub(crate) async fn pause(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::Pause).await
+}
+
+/// Goes on.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/resume",
+    responses((status = 200, body = SessionView)))]
+pub(crate) async fn resume(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::Resume).await
+}
+
+/// Ends the consultation and closes its room.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/end",
+    request_body = ReasonRequest, responses((status = 200, body = SessionView)))]
+pub(crate) async fn end(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<ReasonRequest>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::End(reason(request)?)).await
+}
+
+/// Calls off what has not begun.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/cancel",
+    request_body = ReasonRequest, responses((status = 200, body = SessionView)))]
+pub(crate) async fn cancel(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<ReasonRequest>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::Cancel(reason(request)?)).await
+}
+
+/// Somebody did not come.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/no-show",
+    request_body = ReasonRequest, responses((status = 200, body = SessionView)))]
+pub(crate) async fn no_show(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(request): Body<ReasonRequest>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::NoShow(reason(request)?)).await
+}
+
+/// A page of the chat, newest last.
+#[utoipa::path(get, path = "/api/v1/consultations/sessions/{id}/chat",
+    params(("before" = Option<i64>, Query), ("limit" = Option<i64>, Query)),
+    responses((status = 200, body = ListAnswer<MessageView>)))]
+pub(crate) async fn chat(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Result<Query<ChatQuery>, QueryRejection>,
+) -> Result<Json<ListAnswer<MessageView>>, Problem> {
+    let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
+    let limit = limit(query.limit)?;
+    let consultation = own(&state, &caller, &id).await?;
+    if !caller.reads_chat(&consultation) {
+        return Err(Problem::forbidden("only people who were let in read the chat"));
+    }
+    let before = query.before.or(query.cursor);
+    let (items, next) = state.control.history(consultation.id, before, limit).await?;
+    Ok(Json(ListAnswer { items, next_cursor: next.map(|sequence| sequence.to_string()) }))
+}
+
+/// A step that only the one who leads the consultation may take.
+async fn lead(state: &ControlPlane, caller: &Caller, id: &str, step: &Step) -> Session {
+    let consultation = own(state, caller, id).await?;
+    if !caller.leads(&consultation) {
+        return Err(Problem::forbidden("only the doctor of the consultation may do this"));
+    }
+    let actor = caller.actor();
+    let after = state.control.step(&caller.0.clinic, consultation.id, &actor, step).await?;
+    Ok(shown(caller, &after))
+}
+
+/// The consultation, if the caller takes part in it.
+pub(super) async fn own(
+    state: &ControlPlane,
+    caller: &Caller,
+    id: &str,
+) -> Result<std::sync::Arc<Consultation>, Problem> {
+    let consultation = state.control.look(&caller.0.clinic, id_in_path(id)?).await?;
+    if caller.takes_part(&consultation) {
+        Ok(consultation)
+    } else {
+        Err(Problem::forbidden("this consultation is somebody else's"))
+    }
+}
+
+fn shown(caller: &Caller, consultation: &Consultation) -> Json<SessionView> {
+    Json(view::session(consultation, caller.viewer(consultation)))
+}
+
+fn reason(request: ReasonRequest) -> Result<Option<String>, Problem> {
+    match request.reason {
+        Some(reason) if !text::is_reason(&reason) => {
+            Err(Problem::invalid("reason is empty, too long or not text"))
+        }
+        reason => Ok(reason),
+    }
+}
+
+fn limit(asked: Option<i64>) -> Result<i64, Problem> {
+    match asked.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        _ => Err(Problem::invalid("limit must be from 1 to 200")),
+    }
+}
+
+fn write_cursor(at: DateTime<Utc>, id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}/{}", at.timestamp_micros(), id.simple()))
+}
+
+fn read_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (micros, id) = std::str::from_utf8(&bytes).ok()?.split_once('/')?;
+    Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::try_parse(id).ok()?))
+}

@@ -1,0 +1,512 @@
+//! The channels: WebSockets that tell people what happens in their consultation, or in all of a
+//! doctor's, and that carry the chat.
+//!
+//! The first frame says who comes (`AUTH`, within five seconds). From then on a client hears
+//! everything in the order it happened. A client that does not read is cut, one that says too much
+//! or only nonsense is cut too; whatever comes in, the answer is an `ERROR` frame or the end.
+
+mod limits;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, State};
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use uuid::Uuid;
+
+use crate::access::{Caller, NoCaller};
+use crate::api::id_in_path;
+use crate::api::problem::Problem;
+use crate::chat::Posting;
+use crate::consultation::{Consultation, PersonRole, Presence, Step};
+use crate::control::{ChangeError, Control};
+use crate::frames::{BadFrame, ChatText, ClientFrame, ServerFrame};
+use crate::live::{
+    CloseReason, Inbox, ListListener, Listener, LiveSession, Outgoing, status_frame, viewer,
+};
+use crate::store::Page;
+use crate::token::ApiRole;
+use crate::{ControlPlane, view};
+use limits::{Allowance, Verdict};
+
+/// The largest frame.
+const MAX_FRAME: usize = 64 * 1024;
+/// How long the first frame may take.
+const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a quiet client is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long a client may say nothing at all.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one frame may take to leave.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many consultations a list begins with.
+const LIST_LIMIT: i64 = 100;
+
+impl CloseReason {
+    const fn frame(self) -> CloseFrame {
+        let (code, reason) = match self {
+            Self::Unauthorized => (4401, "a valid token is needed"),
+            Self::Forbidden => (4403, "not allowed (any more)"),
+            Self::Policy => (1008, "too many bad frames"),
+            Self::TooSlow => (1013, "too slow; connect again"),
+            Self::Idle => (1001, "nothing was heard"),
+        };
+        CloseFrame { code, reason: Utf8Bytes::from_static(reason) }
+    }
+}
+
+/// `GET …/sessions/{id}/channel`
+pub(crate) async fn session(
+    State(state): State<ControlPlane>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let id = id_in_path(&id)?;
+    let upgrade = bounded(&state, &headers, upgrade)?;
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let mut line = Line::new(socket, Arc::clone(&state.control));
+        line.control.counters.channels.add();
+        let end = serve_session(&mut line, id).await;
+        line.hang_up(end).await;
+        line.control.counters.channels.take();
+    }))
+}
+
+/// `GET /api/v1/consultations/channel`
+pub(crate) async fn list(
+    State(state): State<ControlPlane>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = bounded(&state, &headers, upgrade)?;
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let mut line = Line::new(socket, Arc::clone(&state.control));
+        line.control.counters.channels.add();
+        let end = serve_list(&mut line).await;
+        line.hang_up(end).await;
+        line.control.counters.channels.take();
+    }))
+}
+
+/// Checks the page it comes from and bounds what may come.
+fn bounded(
+    state: &ControlPlane,
+    headers: &HeaderMap,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<WebSocketUpgrade, Problem> {
+    let allowed = &state.control.config.allowed_origins;
+    if !allowed.is_empty() {
+        let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok());
+        let known = origin.is_some_and(|origin| allowed.iter().any(|known| known == origin));
+        if !known {
+            return Err(Problem::forbidden("this page may not use the channel"));
+        }
+    }
+    let upgrade = upgrade.map_err(|_| {
+        Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", "this is a WebSocket")
+    })?;
+    Ok(upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .max_write_buffer_size(4 * MAX_FRAME))
+}
+
+/// How a channel ends.
+enum End {
+    /// The client went, or its connection broke.
+    Gone,
+    /// It sent more than fits.
+    TooLarge,
+    /// We end it.
+    Ours(CloseReason),
+}
+
+/// One client's WebSocket.
+struct Line {
+    socket: WebSocket,
+    control: Arc<Control>,
+    allowance: Allowance,
+    heard: Instant,
+}
+
+async fn serve_session(line: &mut Line, id: Uuid) -> End {
+    let caller = match line.authenticate().await {
+        Ok(caller) => caller,
+        Err(end) => return end,
+    };
+    let found = line.control.look(&caller.0.clinic, id).await;
+    let consultation = match found {
+        Ok(consultation) => consultation,
+        Err(error) => return line.refuse_change(&error).await,
+    };
+    if !caller.takes_part(&consultation) {
+        return line.refuse("forbidden", "this consultation is somebody else's").await;
+    }
+    let control = Arc::clone(&line.control);
+    let user_id = caller.0.user_id.clone();
+    let (listener, inbox) = Listener::new(user_id.clone(), caller.0.link, caller.is_staff());
+    let listener_id = listener.id;
+    let live = control.live.enter(id);
+    let end = match control.welcome(&live, &caller, id, listener).await {
+        Ok(()) => line.converse(&caller, Some(id), inbox).await,
+        Err(error) => line.refuse_change(&error).await,
+    };
+    if live.unlisten(listener_id, &user_id) {
+        control.miss(&live, user_id);
+    }
+    drop(live);
+    control.live.let_go(id);
+    end
+}
+
+async fn serve_list(line: &mut Line) -> End {
+    let caller = match line.authenticate().await {
+        Ok(caller) => caller,
+        Err(end) => return end,
+    };
+    let doctor_id = match caller.0.role {
+        ApiRole::Doctor => Some(caller.0.user_id.clone()),
+        ApiRole::Service | ApiRole::Admin => None,
+        ApiRole::Patient | ApiRole::Guest => {
+            return line.refuse("forbidden", "the list is for doctors").await;
+        }
+    };
+    let control = Arc::clone(&line.control);
+    let (listener, inbox) = Listener::new(caller.0.user_id.clone(), caller.0.link, true);
+    let listener_id = listener.id;
+    let clinic = caller.0.clinic.clone();
+    // It listens before the list is read: what changes meanwhile waits in its queue.
+    control.live.listen_list(ListListener { clinic: clinic.clone(), doctor_id, listener });
+    let page = Page { limit: LIST_LIMIT, ..caller.page() };
+    let end = match control.page(&clinic, page).await {
+        Ok((sessions, _)) => {
+            let items = sessions.iter().map(|c| view::session(c, caller.viewer(c))).collect();
+            let role = caller.0.role.as_str();
+            let user_id = &caller.0.user_id;
+            let ready = ServerFrame::Ready { session_id: None, user_id, role, status: None };
+            let first = [ready.text(), ServerFrame::Sessions { items }.text()];
+            line.converse_after(first, &caller, inbox).await
+        }
+        Err(error) => line.refuse_change(&error).await,
+    };
+    control.live.unlisten_list(listener_id);
+    end
+}
+
+impl Control {
+    /// Takes a listener in, between two changes: it misses nothing and hears nothing twice.
+    async fn welcome(
+        &self,
+        live: &LiveSession,
+        caller: &Caller,
+        id: Uuid,
+        listener: Listener,
+    ) -> Result<(), ChangeError> {
+        let _gate = live.gate.lock().await;
+        let user_id = caller.0.user_id.as_str();
+        let clinic = caller.0.clinic.as_str();
+        let was_away = live.inner().away.remove(user_id);
+        let consultation = if was_away {
+            let step = Step::Arrive { user_id: user_id.to_owned(), name: None };
+            self.step_in_turn(live, clinic, id, &caller.actor(), &step).await
+        } else {
+            self.look(clinic, id).await
+        };
+        let consultation = match consultation {
+            Ok(consultation) => consultation,
+            // It cannot come back to what is over; it may listen all the same.
+            Err(ChangeError::Refused(_)) => self.look(clinic, id).await?,
+            Err(error) => return Err(error),
+        };
+        for frame in greeting(&consultation, caller, &listener) {
+            listener.tell(frame);
+        }
+        live.listen(listener);
+        Ok(())
+    }
+
+    /// The last page of a person has gone. If it waits and does not come back, it leaves the
+    /// queue; its place is kept.
+    fn miss(self: &Arc<Self>, live: &LiveSession, user_id: String) {
+        let waits = |consultation: &Consultation| {
+            consultation.person(&user_id).is_some_and(|p| p.presence == Presence::Waiting)
+        };
+        let Some(consultation) = live.consultation().filter(|c| waits(c)) else { return };
+        let id = consultation.id;
+        let control = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(control.config.waiting_grace).await;
+            let Some(live) = control.live.find(id) else { return };
+            if !live.is_listening(&user_id) {
+                live.inner().away.insert(user_id.clone());
+                control.note(&live, Step::GoAway(user_id));
+            }
+        });
+    }
+}
+
+/// The first frames of a listener.
+fn greeting(consultation: &Consultation, caller: &Caller, listener: &Listener) -> Vec<Utf8Bytes> {
+    let me = caller.0.user_id.as_str();
+    let role =
+        if caller.is_staff() { caller.0.role.as_str() } else { consultation.role_of(me).as_str() };
+    let status = consultation.status.as_str();
+    let ready = ServerFrame::Ready {
+        session_id: Some(consultation.id),
+        user_id: me,
+        role,
+        status: Some(status),
+    };
+    let mut frames = vec![ready.text()];
+    if let Some(person) = consultation.person(me)
+        && person.role != PersonRole::Doctor
+    {
+        match person.presence {
+            Presence::Waiting => {
+                let position = consultation.position(me).unwrap_or(1);
+                frames.push(ServerFrame::Waiting { position }.text());
+            }
+            Presence::Admitted => frames.push(ServerFrame::Admitted {}.text()),
+            Presence::Connected | Presence::Reconnecting | Presence::Left => {}
+        }
+    }
+    frames.push(status_frame(consultation, viewer(consultation, listener)));
+    frames
+}
+
+impl Line {
+    fn new(socket: WebSocket, control: Arc<Control>) -> Self {
+        let now = Instant::now();
+        Self { socket, control, allowance: Allowance::new(now), heard: now }
+    }
+
+    /// The first frame must say who comes.
+    async fn authenticate(&mut self) -> Result<Caller, End> {
+        let deadline = tokio::time::Instant::now() + AUTH_TIMEOUT;
+        let text = loop {
+            match tokio::time::timeout_at(deadline, self.socket.recv()).await {
+                Err(_) => break None,
+                Ok(Some(Ok(Message::Text(text)))) => break Some(text),
+                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+                Ok(Some(Ok(Message::Binary(_)))) => break None,
+                Ok(Some(Ok(Message::Close(_))) | None) => return Err(End::Gone),
+                Ok(Some(Err(error))) => return Err(broken(&error)),
+            }
+        };
+        let token = match text.as_deref().map(ClientFrame::parse) {
+            Some(Ok(ClientFrame::Auth { token })) => token,
+            Some(Ok(ClientFrame::Chat(_) | ClientFrame::Ping) | Err(_)) | None => {
+                self.control.counters.refused_auth.add();
+                return Err(self.unauthorized().await);
+            }
+        };
+        match self.control.caller(&token).await {
+            Ok(caller) => Ok(caller),
+            Err(NoCaller::Unauthorized) => Err(self.unauthorized().await),
+            Err(NoCaller::Unavailable(error)) => Err(self.refuse_change(&error).await),
+        }
+    }
+
+    async fn unauthorized(&mut self) -> End {
+        self.say(ServerFrame::error("unauthorized", "a valid token is needed")).await;
+        End::Ours(CloseReason::Unauthorized)
+    }
+
+    async fn refuse(&mut self, code: &'static str, detail: &str) -> End {
+        self.say(ServerFrame::error(code, detail)).await;
+        End::Ours(CloseReason::Forbidden)
+    }
+
+    async fn refuse_change(&mut self, error: &ChangeError) -> End {
+        match error {
+            ChangeError::NotFound => {
+                self.refuse("not_found", "there is no such consultation").await
+            }
+            ChangeError::Refused(_) | ChangeError::Database(_) | ChangeError::Busy => {
+                self.say(ServerFrame::error("unavailable", "try again")).await;
+                End::Ours(CloseReason::TooSlow)
+            }
+        }
+    }
+
+    async fn converse_after(
+        &mut self,
+        first: [Utf8Bytes; 2],
+        caller: &Caller,
+        inbox: Inbox,
+    ) -> End {
+        for frame in first {
+            if !self.say(frame).await {
+                return End::Gone;
+            }
+        }
+        self.converse(caller, None, inbox).await
+    }
+
+    /// Speaks and listens until one of the two ends it.
+    async fn converse(&mut self, caller: &Caller, session: Option<Uuid>, mut inbox: Inbox) -> End {
+        self.heard = Instant::now();
+        let mut pings = tokio::time::interval(PING_INTERVAL);
+        pings.reset();
+        let life = (caller.0.expires_at - crate::store::now()).to_std().unwrap_or_default();
+        let token_ends = tokio::time::sleep(life);
+        tokio::pin!(token_ends);
+        loop {
+            tokio::select! {
+                biased;
+                () = inbox.overflow.notified() => return End::Ours(CloseReason::TooSlow),
+                () = &mut token_ends => return End::Ours(CloseReason::Unauthorized),
+                outgoing = inbox.queue.recv() => match outgoing {
+                    Some(Outgoing::Frame(frame)) => {
+                        let sent = tokio::select! {
+                            sent = self.say(frame) => sent,
+                            () = inbox.overflow.notified() => {
+                                return End::Ours(CloseReason::TooSlow);
+                            }
+                        };
+                        if !sent {
+                            return End::Gone;
+                        }
+                    }
+                    Some(Outgoing::Close(reason)) => return End::Ours(reason),
+                    None => return End::Gone,
+                },
+                _ = pings.tick() => {
+                    if self.heard.elapsed() > IDLE_TIMEOUT {
+                        return End::Ours(CloseReason::Idle);
+                    }
+                    if self.socket.send(Message::Ping(axum::body::Bytes::new())).await.is_err() {
+                        return End::Gone;
+                    }
+                },
+                message = self.socket.recv() => match message {
+                    None | Some(Ok(Message::Close(_))) => return End::Gone,
+                    Some(Err(error)) => return broken(&error),
+                    Some(Ok(message)) => {
+                        if let Err(end) = self.hear(caller, session, message).await {
+                            return end;
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// One message from the client.
+    async fn hear(
+        &mut self,
+        caller: &Caller,
+        session: Option<Uuid>,
+        message: Message,
+    ) -> Result<(), End> {
+        let now = Instant::now();
+        self.heard = now;
+        match self.allowance.frame(now) {
+            Verdict::Take => {}
+            Verdict::Refuse => {
+                self.control.counters.refused_frames.add();
+                let frame = ServerFrame::error("rate_limited", "too many frames; slow down");
+                return self.answer(frame).await;
+            }
+            Verdict::Drop => {
+                self.control.counters.refused_frames.add();
+                return Ok(());
+            }
+            Verdict::End => return Err(End::Ours(CloseReason::Policy)),
+        }
+        let frame = match &message {
+            Message::Text(text) => ClientFrame::parse(text),
+            Message::Binary(_) => Err(BadFrame::NotAFrame),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return Ok(()),
+        };
+        match frame {
+            Ok(ClientFrame::Ping) => self.answer(ServerFrame::Pong {}.text()).await,
+            Ok(ClientFrame::Chat(chat)) => match session {
+                Some(id) => self.hear_chat(caller, id, &chat).await,
+                None => self.bad_frame("this channel has no chat").await,
+            },
+            Ok(ClientFrame::Auth { .. }) => self.bad_frame("who you are is known").await,
+            Err(error) => self.bad_frame(&error.to_string()).await,
+        }
+    }
+
+    async fn hear_chat(&mut self, caller: &Caller, id: Uuid, chat: &ChatText) -> Result<(), End> {
+        let control = Arc::clone(&self.control);
+        let name = caller.0.name.as_ref();
+        let clinic = caller.0.clinic.as_str();
+        let posted = if caller.is_staff() {
+            Err(crate::chat::ChatError::NotAdmitted)
+        } else {
+            control.post(clinic, id, &caller.0.user_id, name, chat).await
+        };
+        match posted {
+            // It comes back through the queue, in order with everybody else's.
+            Ok(Posting::Delivered) => Ok(()),
+            Ok(Posting::Repeated(message)) => {
+                self.answer(ServerFrame::ChatMessage(&message).text()).await
+            }
+            Err(error) => {
+                let (code, detail) = (error.code(), error.to_string());
+                let client_id = chat.client_id.as_deref();
+                let frame = ServerFrame::Error { code, detail: &detail, client_id };
+                self.answer(frame.text()).await
+            }
+        }
+    }
+
+    async fn bad_frame(&mut self, detail: &str) -> Result<(), End> {
+        self.control.counters.refused_frames.add();
+        let verdict = self.allowance.strike(Instant::now());
+        self.answer(ServerFrame::error("bad_frame", detail)).await?;
+        if verdict == Verdict::End { Err(End::Ours(CloseReason::Policy)) } else { Ok(()) }
+    }
+
+    async fn answer(&mut self, frame: Utf8Bytes) -> Result<(), End> {
+        if self.say(frame).await { Ok(()) } else { Err(End::Gone) }
+    }
+
+    async fn say(&mut self, frame: Utf8Bytes) -> bool {
+        let sending = self.socket.send(Message::Text(frame));
+        matches!(tokio::time::timeout(SEND_TIMEOUT, sending).await, Ok(Ok(())))
+    }
+
+    /// Says goodbye, briefly.
+    async fn hang_up(&mut self, end: End) {
+        let frame = match end {
+            End::Gone => return,
+            End::TooLarge => {
+                CloseFrame { code: 1009, reason: Utf8Bytes::from_static("the frame is too large") }
+            }
+            End::Ours(reason) => {
+                if reason == CloseReason::TooSlow {
+                    self.control.counters.slow_channels.add();
+                }
+                reason.frame()
+            }
+        };
+        let goodbye = self.socket.send(Message::Close(Some(frame)));
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        // Read on until the client has closed, or its last words would reset the connection and
+        // take our goodbye with them.
+        let drain = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+    }
+}
+
+/// Too large, or just gone.
+fn broken(error: &axum::Error) -> End {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.to_string().contains("too long") {
+            return End::TooLarge;
+        }
+        source = cause.source();
+    }
+    End::Gone
+}

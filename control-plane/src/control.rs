@@ -1,0 +1,351 @@
+//! The one place where consultations change: decide, store, tell.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::Utc;
+use uuid::Uuid;
+
+use crate::ControlConfig;
+use crate::consultation::{Actor, Consultation, Happening, Refusal, Step, Transition};
+use crate::counters::ControlCounters;
+use crate::live::{Live, LiveSession};
+use crate::rooms::Rooms;
+use crate::store::{self, Db, Saved};
+
+/// How long a change may take to be stored before its asker is told that the database is away.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many facts may wait to be stored while the database is away; older ones stay.
+const MAX_UNSAVED: usize = 1_000;
+
+/// Attempts against another process that changes the same consultation.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// No such consultation in this clinic.
+    #[error("there is no such consultation")]
+    NotFound,
+    /// The consultation is not in the right state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    Database(#[source] sqlx::Error),
+    /// Somebody else kept changing the same consultation.
+    #[error("the consultation is being changed by others")]
+    Busy,
+}
+
+impl From<sqlx::Error> for ChangeError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Everything the control plane holds.
+pub(crate) struct Control {
+    pub(crate) config: ControlConfig,
+    pub(crate) db: Db,
+    pub(crate) live: Live,
+    pub(crate) rooms: Rooms,
+    pub(crate) counters: ControlCounters,
+    /// What is known of links that tokens came from.
+    pub(crate) links: Mutex<HashMap<Uuid, crate::links::Known>>,
+}
+
+impl Control {
+    /// The consultation as it is now: from memory, else from the database.
+    pub(crate) async fn look(
+        &self,
+        clinic: &str,
+        id: Uuid,
+    ) -> Result<Arc<Consultation>, ChangeError> {
+        let known = self.live.find(id).and_then(|live| live.consultation());
+        let consultation = match known {
+            Some(consultation) => consultation,
+            None => {
+                let stored = self.within(self.db.session(clinic, id)).await?;
+                Arc::new(stored.ok_or(ChangeError::NotFound)?)
+            }
+        };
+        if consultation.clinic == clinic { Ok(consultation) } else { Err(ChangeError::NotFound) }
+    }
+
+    /// Takes one step with a consultation: decides, stores, then tells everyone.
+    pub(crate) async fn step(
+        &self,
+        clinic: &str,
+        id: Uuid,
+        actor: &Actor,
+        step: &Step,
+    ) -> Result<Arc<Consultation>, ChangeError> {
+        // Nobody enters an unknown id into memory.
+        self.look(clinic, id).await?;
+        let live = self.live.enter(id);
+        let result = {
+            let _gate = live.gate.lock().await;
+            self.step_in_turn(&live, clinic, id, actor, step).await
+        };
+        drop(live);
+        self.live.let_go(id);
+        result
+    }
+
+    /// The gate of `live` is held.
+    pub(crate) async fn step_in_turn(
+        &self,
+        live: &LiveSession,
+        clinic: &str,
+        id: Uuid,
+        actor: &Actor,
+        step: &Step,
+    ) -> Result<Arc<Consultation>, ChangeError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let before = self.load(live, clinic, id).await?;
+            let now = store::now();
+            let mut after = Consultation::clone(&before);
+            let made = after.apply(now, actor, step)?;
+            if made.is_empty() {
+                return Ok(before);
+            }
+            match self.save(live, &before, &mut after, &made).await {
+                Ok(Saved::Yes) => {}
+                Ok(Saved::Stale) => {
+                    live.inner().consultation = None;
+                    continue;
+                }
+                // Nobody gains a right by it: it takes effect now and is stored later.
+                Err(ChangeError::Database(_)) if same_rights(&before, &after) => {
+                    keep_unsaved(live, &made);
+                }
+                Err(error) => return Err(error),
+            }
+            let after = Arc::new(after);
+            live.inner().consultation = Some(Arc::clone(&after));
+            self.tell(live, &before, &after, &made);
+            return Ok(after);
+        }
+        Err(ChangeError::Busy)
+    }
+
+    async fn load(
+        &self,
+        live: &LiveSession,
+        clinic: &str,
+        id: Uuid,
+    ) -> Result<Arc<Consultation>, ChangeError> {
+        if let Some(known) = live.consultation() {
+            return if known.clinic == clinic { Ok(known) } else { Err(ChangeError::NotFound) };
+        }
+        let stored = self.within(self.db.session(clinic, id)).await?;
+        let consultation = Arc::new(stored.ok_or(ChangeError::NotFound)?);
+        self.live.know_room(&consultation);
+        live.inner().consultation = Some(Arc::clone(&consultation));
+        Ok(consultation)
+    }
+
+    /// Stores `after` with everything that is still unsaved; its revision rises if it worked.
+    async fn save(
+        &self,
+        live: &LiveSession,
+        before: &Consultation,
+        after: &mut Consultation,
+        made: &[Transition],
+    ) -> Result<Saved, ChangeError> {
+        let unsaved = live.inner().unsaved.clone();
+        let all: Vec<Transition> = unsaved.into_iter().chain(made.iter().cloned()).collect();
+        let expected = before.revision;
+        after.revision = expected + 1;
+        let saved = self.db.save_session(after, expected, &all, store::now());
+        match self.within(saved).await {
+            Ok(Saved::Yes) => {
+                live.inner().unsaved.clear();
+                Ok(Saved::Yes)
+            }
+            other => {
+                after.revision = expected;
+                other
+            }
+        }
+    }
+
+    /// Tells rooms, counters, channels and lists what has happened.
+    fn tell(
+        &self,
+        live: &LiveSession,
+        before: &Consultation,
+        after: &Consultation,
+        made: &[Transition],
+    ) {
+        for transition in made {
+            let about = transition.user_id.as_deref();
+            match transition.happening {
+                Happening::SentBack | Happening::Removed | Happening::Left => {
+                    if let Some(user_id) = about {
+                        self.rooms.remove(&after.room_name, user_id);
+                    }
+                }
+                Happening::Ended => self.rooms.close(&after.room_name),
+                Happening::Admitted => self.counters.admissions.add(),
+                Happening::Created
+                | Happening::PatientJoined
+                | Happening::DoctorJoined
+                | Happening::GuestJoined
+                | Happening::WentAway
+                | Happening::Connected
+                | Happening::Reconnected
+                | Happening::Reconnecting
+                | Happening::Disconnected
+                | Happening::Started
+                | Happening::Paused
+                | Happening::Resumed => {}
+            }
+            tracing::info!(
+                session = %after.id,
+                happening = transition.happening.as_str(),
+                status = after.status.as_str(),
+                "consultation"
+            );
+        }
+        self.counters.moved(Some(before.status), after.status);
+        live.tell_change(Some(before), after);
+        self.live.tell_lists(after);
+    }
+
+    /// Takes in a fact about a person in a room. Returns at once; facts of one consultation are
+    /// taken in the order they came, and take effect even while the database is away.
+    pub(crate) fn note(self: &Arc<Self>, live: &Arc<LiveSession>, step: Step) {
+        {
+            let mut inner = live.inner();
+            if inner.facts.len() >= MAX_UNSAVED {
+                tracing::warn!("a consultation has too many facts waiting; one is dropped");
+                return;
+            }
+            inner.facts.push_back(step);
+            if std::mem::replace(&mut inner.taking, true) {
+                return;
+            }
+        }
+        let control = Arc::clone(self);
+        let live = Arc::clone(live);
+        tokio::spawn(async move { control.take_facts(live).await });
+    }
+
+    async fn take_facts(&self, live: Arc<LiveSession>) {
+        let mut id = None;
+        {
+            let _gate = live.gate.lock().await;
+            loop {
+                let fact = {
+                    let mut inner = live.inner();
+                    let fact = inner.facts.pop_front();
+                    if fact.is_none() {
+                        inner.taking = false;
+                    }
+                    fact
+                };
+                let Some(step) = fact else { break };
+                let Some(before) = live.consultation() else { continue };
+                id = Some(before.id);
+                let mut after = Consultation::clone(&before);
+                // Refused: the fact is older than what we know, or about nobody of ours.
+                let Ok(made) = after.apply(store::now(), &Actor::Server, &step) else { continue };
+                if made.is_empty() {
+                    continue;
+                }
+                keep_unsaved(&live, &made);
+                let after = Arc::new(after);
+                live.inner().consultation = Some(Arc::clone(&after));
+                self.tell(&live, &before, &after, &made);
+            }
+            self.store_unsaved(&live).await;
+        }
+        drop(live);
+        if let Some(id) = id {
+            self.live.let_go(id);
+        }
+    }
+
+    /// Stores what took effect while the database was away. The gate is held.
+    async fn store_unsaved(&self, live: &LiveSession) {
+        let Some(before) = live.consultation() else { return };
+        if live.inner().unsaved.is_empty() {
+            return;
+        }
+        let mut after = Consultation::clone(&before);
+        match self.save(live, &before, &mut after, &[]).await {
+            Ok(Saved::Yes) => live.inner().consultation = Some(Arc::new(after)),
+            Ok(Saved::Stale) => {
+                // Another process has moved on; its word counts, our facts will come again.
+                let mut inner = live.inner();
+                inner.unsaved.clear();
+                inner.consultation = None;
+            }
+            Err(error) => tracing::warn!(%error, "facts of a consultation wait to be stored"),
+        }
+    }
+
+    /// Once in a while: stores what could not be stored before.
+    pub(crate) async fn retry_unsaved(&self) {
+        for live in self.live.all() {
+            let waiting = !live.inner().unsaved.is_empty();
+            if waiting {
+                let _gate = live.gate.lock().await;
+                self.store_unsaved(&live).await;
+            }
+        }
+    }
+
+    /// A database call with an end.
+    pub(crate) async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, ChangeError> {
+        let result = match tokio::time::timeout(SAVE_TIMEOUT, call).await {
+            Ok(result) => result,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        };
+        result.map_err(|error| {
+            self.counters.database_failures.add();
+            tracing::warn!(error = %kind_of(&error), "the database did not answer");
+            ChangeError::Database(error)
+        })
+    }
+
+    /// The time by which a token that lives this long has ended.
+    pub(crate) fn ends_in(ttl: Duration) -> chrono::DateTime<Utc> {
+        store::now() + chrono::Duration::from_std(ttl).unwrap_or_else(|_| chrono::Duration::zero())
+    }
+}
+
+/// The kind of a database error: its text may quote a value, and values are personal.
+fn kind_of(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => {
+            format!("database error {}", error.code().unwrap_or_default())
+        }
+        sqlx::Error::Io(error) => format!("i/o error: {:?}", error.kind()),
+        sqlx::Error::PoolTimedOut => "no answer in time".to_owned(),
+        sqlx::Error::PoolClosed => "closed".to_owned(),
+        _ => "other".to_owned(),
+    }
+}
+
+/// Nobody was let in or put out, and the status stayed.
+fn same_rights(before: &Consultation, after: &Consultation) -> bool {
+    let admitted = |consultation: &Consultation| {
+        let people = consultation.people.iter();
+        people.filter(|p| p.admitted).map(|p| p.user_id.clone()).collect::<Vec<_>>()
+    };
+    before.status == after.status && admitted(before) == admitted(after)
+}
+
+fn keep_unsaved(live: &LiveSession, made: &[Transition]) {
+    let mut inner = live.inner();
+    let room = MAX_UNSAVED.saturating_sub(inner.unsaved.len());
+    inner.unsaved.extend(made.iter().take(room).cloned());
+}

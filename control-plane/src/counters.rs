@@ -1,0 +1,85 @@
+//! What the control plane counts. No label ever holds a name, an id or a room.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::consultation::Status;
+
+/// One number.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One fewer; never below zero.
+    pub fn take(&self) {
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)));
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub struct ControlCounters {
+    /// Consultations by status, in the order of [`Status::ALL`] (gauge).
+    pub sessions: [Counter; 8],
+    /// Joins that were answered with a room token.
+    pub joins: Counter,
+    /// Joins that were answered with a place in the waiting room.
+    pub waits: Counter,
+    /// People let in.
+    pub admissions: Counter,
+    /// Chat messages stored.
+    pub chat_messages: Counter,
+    /// Open channels (gauge).
+    pub channels: Counter,
+    /// Channels cut because their client did not read.
+    pub slow_channels: Counter,
+    /// Frames refused: malformed, unknown, too many.
+    pub refused_frames: Counter,
+    /// Requests and channels refused for their token.
+    pub refused_auth: Counter,
+    /// People that the door of a room refused.
+    pub refused_doors: Counter,
+    /// Requests that failed because the database did not answer.
+    pub database_failures: Counter,
+}
+
+impl ControlCounters {
+    /// The consultations of each status.
+    pub fn sessions_by_status(&self) -> [(Status, u64); 8] {
+        Status::ALL
+            .map(|status| (status, self.sessions.get(status.index()).map_or(0, Counter::value)))
+    }
+
+    pub(crate) fn start_with(&self, sessions: [u64; 8]) {
+        for (counter, value) in self.sessions.iter().zip(sessions) {
+            counter.set(value);
+        }
+    }
+
+    pub(crate) fn moved(&self, from: Option<Status>, to: Status) {
+        if from == Some(to) {
+            return;
+        }
+        if let Some(counter) = from.and_then(|status| self.sessions.get(status.index())) {
+            counter.take();
+        }
+        if let Some(counter) = self.sessions.get(to.index()) {
+            counter.add();
+        }
+    }
+}

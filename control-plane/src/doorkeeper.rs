@@ -1,0 +1,133 @@
+//! Who may enter a room: asked by signaling at every join. And what rooms tell us.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bedside_signaling::rooms::{DoorRefusal, Doorkeeper, Fact, RoomPlan};
+use bedside_signaling::token::Claims;
+use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState};
+use futures_util::future::BoxFuture;
+
+use crate::consultation::{Consultation, Presence, Step};
+use crate::control::Control;
+use crate::live::LiveSession;
+use crate::rooms::ROOM_PREFIX;
+
+/// How long the door waits for the database about a room that nobody remembers.
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// How long a room stands empty before it closes.
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The doorkeeper of every room of this process.
+pub(crate) struct Door(pub(crate) Arc<Control>);
+
+impl Doorkeeper for Door {
+    fn room<'a>(&'a self, claims: &'a Claims) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>> {
+        Box::pin(async move {
+            let answer = self.0.open_door(claims.room(), claims.identity()).await;
+            if answer.is_err() {
+                self.0.counters.refused_doors.add();
+            }
+            answer
+        })
+    }
+}
+
+impl Control {
+    /// Consultations are answered from memory; only one that nobody has touched since the start
+    /// is looked up.
+    async fn open_door(&self, room: &str, identity: &str) -> Result<RoomPlan, DoorRefusal> {
+        if !room.starts_with(ROOM_PREFIX) {
+            return if self.config.auto_create {
+                Ok(RoomPlan { empty_timeout: Some(EMPTY_TIMEOUT), ..RoomPlan::default() })
+            } else {
+                Err(DoorRefusal::NoRoom)
+            };
+        }
+        let known = self.live.of_room(room).and_then(|live| live.consultation());
+        let consultation = match known {
+            Some(consultation) => consultation,
+            None => Arc::new(self.look_up_room(room).await.ok_or(DoorRefusal::NoRoom)?),
+        };
+        if !consultation.may_enter(identity) {
+            return Err(DoorRefusal::NotAllowed);
+        }
+        Ok(RoomPlan {
+            max_participants: u32::try_from(consultation.max_participants).unwrap_or(2),
+            metadata: String::new(),
+            empty_timeout: Some(EMPTY_TIMEOUT),
+        })
+    }
+
+    async fn look_up_room(&self, room: &str) -> Option<Consultation> {
+        match tokio::time::timeout(LOOK_UP, self.db.session_of_room(room)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) | Err(_) => {
+                self.counters.database_failures.add();
+                tracing::warn!("the database did not answer the doorkeeper");
+                None
+            }
+        }
+    }
+
+    /// Takes in what a room tells.
+    pub(crate) fn hear(self: &Arc<Self>, fact: Fact) {
+        match fact {
+            Fact::RoomStarted { .. } => {}
+            Fact::Participant { room, info } => {
+                let step = step_of(&info);
+                if let (Some(live), Some(step)) = (self.live.of_room(&room), step) {
+                    self.note(&live, step);
+                }
+            }
+            Fact::Reachable { room, identity, reachable } => {
+                let Some(live) = self.live.of_room(&room) else { return };
+                let who = identity.reveal().clone();
+                self.note(&live, if reachable { Step::Connect(who) } else { Step::Lose(who) });
+            }
+            Fact::RoomFinished { room, reason: _ } => {
+                if let Some(live) = self.live.of_room(&room) {
+                    self.reconcile(&live, &[]);
+                }
+            }
+            Fact::Snapshot { rooms } => {
+                for live in self.live.all() {
+                    let Some(consultation) = live.consultation() else { continue };
+                    let room = rooms.iter().find(|(name, ..)| *name == consultation.room_name);
+                    self.reconcile(&live, room.map_or(&[], |(_, _, people)| people.as_slice()));
+                }
+            }
+        }
+    }
+
+    /// The whole truth about one room: whoever is not in it has left it.
+    fn reconcile(self: &Arc<Self>, live: &Arc<LiveSession>, present: &[ParticipantInfo]) {
+        let Some(consultation) = live.consultation() else { return };
+        for person in &consultation.people {
+            let here = present.iter().any(|info| {
+                *info.profile.identity.reveal() == person.user_id
+                    && matches!(info.state, ParticipantState::Joined | ParticipantState::Active)
+            });
+            let believed = matches!(person.presence, Presence::Connected | Presence::Reconnecting);
+            if believed && !here {
+                self.note(live, Step::Disconnect(person.user_id.clone()));
+            }
+        }
+        for step in present.iter().filter_map(step_of) {
+            self.note(live, step);
+        }
+    }
+}
+
+/// What a participant's state means for its person.
+fn step_of(info: &ParticipantInfo) -> Option<Step> {
+    let who = info.profile.identity.reveal().clone();
+    match info.state {
+        ParticipantState::Joined => None,
+        ParticipantState::Active => Some(Step::Connect(who)),
+        // The same person is in the room by another device.
+        ParticipantState::Disconnected(LeaveReason::DuplicateIdentity) => None,
+        ParticipantState::Disconnected(_) => Some(Step::Disconnect(who)),
+    }
+}

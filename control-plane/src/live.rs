@@ -1,0 +1,356 @@
+//! Live consultations: the state in memory, and who listens to it.
+//!
+//! A consultation that somebody touched is kept here until it is over. That makes three things
+//! possible: the door of a room answers without the database, facts about rooms take effect while
+//! the database is away, and everyone on a channel hears of a change in the same order.
+//!
+//! The locks are short and never held across an await; the *gate* of a consultation is an
+//! asynchronous lock that puts its changes in a row.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::consultation::{Consultation, PersonRole, Step, Transition};
+use crate::frames::ServerFrame;
+use crate::view::{self, Viewer};
+
+/// How many frames may wait for a client that does not read.
+const MAX_QUEUED_FRAMES: usize = 256;
+
+/// What a channel's task is told to do.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// Send this.
+    Frame(Utf8Bytes),
+    /// Say goodbye and end.
+    Close(CloseReason),
+}
+
+/// Why the server ends a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// No valid token in time, or the token has ended.
+    Unauthorized,
+    /// The link was revoked, or the person may not see this consultation.
+    Forbidden,
+    /// Too many bad frames.
+    Policy,
+    /// The client did not read.
+    TooSlow,
+    /// Nothing was heard for too long.
+    Idle,
+}
+
+/// The hearing end of one WebSocket.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) id: u64,
+    pub(crate) user_id: String,
+    pub(crate) link: Option<Uuid>,
+    /// Hears everything and is nobody in the consultation: a service, an administrator.
+    pub(crate) observer: bool,
+    queue: mpsc::Sender<Outgoing>,
+    overflow: Arc<tokio::sync::Notify>,
+}
+
+/// The task's end of a [`Listener`].
+pub(crate) struct Inbox {
+    pub(crate) queue: mpsc::Receiver<Outgoing>,
+    /// Notified when a frame did not fit.
+    pub(crate) overflow: Arc<tokio::sync::Notify>,
+}
+
+impl Listener {
+    pub(crate) fn new(user_id: String, link: Option<Uuid>, observer: bool) -> (Self, Inbox) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_FRAMES);
+        let overflow = Arc::new(tokio::sync::Notify::new());
+        let listener = Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            user_id,
+            link,
+            observer,
+            queue: sender,
+            overflow: Arc::clone(&overflow),
+        };
+        (listener, Inbox { queue: receiver, overflow })
+    }
+
+    /// Queues a frame; a client whose queue is full is cut, nobody waits for it.
+    pub(crate) fn tell(&self, frame: Utf8Bytes) {
+        self.push(Outgoing::Frame(frame));
+    }
+
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.push(Outgoing::Close(reason));
+    }
+
+    fn push(&self, outgoing: Outgoing) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(outgoing) {
+            self.overflow.notify_one();
+        }
+    }
+}
+
+/// One consultation in memory.
+#[derive(Default)]
+pub(crate) struct LiveSession {
+    /// Held while a change is decided, stored and told.
+    pub(crate) gate: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    /// What we know; none before the first look.
+    pub(crate) consultation: Option<Arc<Consultation>>,
+    /// Happened, told, but not stored yet.
+    pub(crate) unsaved: Vec<Transition>,
+    /// Facts to be taken in.
+    pub(crate) facts: VecDeque<Step>,
+    /// A task is taking in facts.
+    pub(crate) taking: bool,
+    /// Waiting people whose page has gone; their place is kept.
+    pub(crate) away: HashSet<String>,
+    listeners: Vec<Listener>,
+}
+
+impl LiveSession {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn consultation(&self) -> Option<Arc<Consultation>> {
+        self.inner().consultation.clone()
+    }
+
+    pub(crate) fn listen(&self, listener: Listener) {
+        self.inner().listeners.push(listener);
+    }
+
+    /// Takes a listener out; `true` = it was the last one of its person.
+    pub(crate) fn unlisten(&self, id: u64, user_id: &str) -> bool {
+        let mut inner = self.inner();
+        inner.listeners.retain(|listener| listener.id != id);
+        !inner.listeners.iter().any(|listener| listener.user_id == user_id)
+    }
+
+    pub(crate) fn is_listening(&self, user_id: &str) -> bool {
+        self.inner().listeners.iter().any(|listener| listener.user_id == user_id)
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        self.inner().listeners.clone()
+    }
+
+    /// Ends every channel that came by a link.
+    pub(crate) fn close_link(&self, link: Uuid) {
+        for listener in self.listeners() {
+            if listener.link == Some(link) {
+                listener.close(CloseReason::Forbidden);
+            }
+        }
+    }
+
+    /// Gives a chat message to everyone who may read it.
+    pub(crate) fn tell_message(&self, consultation: &Consultation, frame: &Utf8Bytes) {
+        for listener in self.listeners() {
+            if listener.observer || may_chat(consultation, &listener.user_id) {
+                listener.tell(frame.clone());
+            }
+        }
+    }
+
+    /// Tells everyone on the channel what has changed.
+    pub(crate) fn tell_change(&self, before: Option<&Consultation>, after: &Consultation) {
+        for listener in self.listeners() {
+            for frame in news(before, after, &listener) {
+                listener.tell(frame);
+            }
+        }
+    }
+}
+
+/// May this person write to and read from the chat? The doctor, and whoever was let in.
+pub(crate) fn may_chat(consultation: &Consultation, user_id: &str) -> bool {
+    consultation.role_of(user_id) == PersonRole::Doctor
+        || consultation.person(user_id).is_some_and(|person| person.admitted)
+}
+
+/// How much of a consultation a listener may see.
+pub(crate) fn viewer<'a>(consultation: &Consultation, listener: &'a Listener) -> Viewer<'a> {
+    if listener.observer || may_chat(consultation, &listener.user_id) {
+        Viewer::Everything
+    } else {
+        Viewer::Outside(&listener.user_id)
+    }
+}
+
+/// The whole state as one frame.
+pub(crate) fn status_frame(consultation: &Consultation, viewer: Viewer<'_>) -> Utf8Bytes {
+    ServerFrame::SessionStatus {
+        session_id: consultation.id,
+        status: consultation.status.as_str(),
+        participants: view::people(consultation, viewer),
+    }
+    .text()
+}
+
+/// The frames that bring one listener from `before` to `after`.
+fn news(
+    before: Option<&Consultation>,
+    after: &Consultation,
+    listener: &Listener,
+) -> Vec<Utf8Bytes> {
+    let mut frames = Vec::new();
+    let me = listener.user_id.as_str();
+    let viewer = viewer(after, listener);
+    let presence = |consultation: Option<&Consultation>, user_id: &str| {
+        consultation.and_then(|c| c.person(user_id)).map(|person| person.presence)
+    };
+    for person in &after.people {
+        let seen = match viewer {
+            Viewer::Everything => true,
+            Viewer::Outside(me) => person.user_id == me || person.role == PersonRole::Doctor,
+        };
+        if seen && presence(before, &person.user_id) != Some(person.presence) {
+            let status = person.presence.as_str().to_uppercase();
+            let frame =
+                ServerFrame::ParticipantStatus { participant_id: &person.user_id, status: &status };
+            frames.push(frame.text());
+        }
+    }
+    let was_admitted = before.and_then(|c| c.person(me)).is_some_and(|person| person.admitted);
+    let is_admitted = after.person(me).is_some_and(|person| person.admitted);
+    let over = after.status.is_over();
+    if is_admitted && !was_admitted && after.role_of(me) != PersonRole::Doctor {
+        frames.push(ServerFrame::Admitted {}.text());
+    }
+    let position = after.position(me);
+    if was_admitted && !is_admitted && !over {
+        frames.push(ServerFrame::SentBack {}.text());
+    }
+    if let Some(position) = position.filter(|p| before.and_then(|c| c.position(me)) != Some(*p)) {
+        frames.push(ServerFrame::Waiting { position }.text());
+    }
+    frames.push(status_frame(after, viewer));
+    frames
+}
+
+/// A doctor's list, or a clinic's.
+#[derive(Clone, Debug)]
+pub(crate) struct ListListener {
+    pub(crate) clinic: String,
+    /// Only this doctor's; none = the whole clinic's.
+    pub(crate) doctor_id: Option<String>,
+    pub(crate) listener: Listener,
+}
+
+/// Everything that is live.
+#[derive(Default)]
+pub(crate) struct Live {
+    sessions: Mutex<HashMap<Uuid, Arc<LiveSession>>>,
+    rooms: Mutex<HashMap<String, Uuid>>,
+    lists: Mutex<Vec<ListListener>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    /// The consultation, entered if it was not there.
+    pub(crate) fn enter(&self, id: Uuid) -> Arc<LiveSession> {
+        Arc::clone(lock(&self.sessions).entry(id).or_default())
+    }
+
+    /// The consultation, if it is there.
+    pub(crate) fn find(&self, id: Uuid) -> Option<Arc<LiveSession>> {
+        lock(&self.sessions).get(&id).cloned()
+    }
+
+    /// The consultation that a room carries, if it is live.
+    pub(crate) fn of_room(&self, room: &str) -> Option<Arc<LiveSession>> {
+        let id = lock(&self.rooms).get(room).copied()?;
+        self.find(id)
+    }
+
+    /// Everything live.
+    pub(crate) fn all(&self) -> Vec<Arc<LiveSession>> {
+        lock(&self.sessions).values().cloned().collect()
+    }
+
+    /// Remembers which consultation a room carries.
+    pub(crate) fn know_room(&self, consultation: &Consultation) {
+        lock(&self.rooms).insert(consultation.room_name.clone(), consultation.id);
+    }
+
+    /// Lets go of a consultation that is over, or was never known, once nobody listens and
+    /// everything is stored.
+    pub(crate) fn let_go(&self, id: Uuid) {
+        let mut sessions = lock(&self.sessions);
+        let Some(session) = sessions.get(&id) else { return };
+        let room = {
+            let inner = session.inner();
+            let done = inner.consultation.as_ref().is_none_or(|c| c.status.is_over());
+            let idle = inner.listeners.is_empty() && inner.unsaved.is_empty() && !inner.taking;
+            if !done || !idle {
+                return;
+            }
+            inner.consultation.as_ref().map(|c| c.room_name.clone())
+        };
+        // Somebody else holds it: it will be asked to let go again.
+        if Arc::strong_count(session) > 1 {
+            return;
+        }
+        sessions.remove(&id);
+        drop(sessions);
+        if let Some(room) = room {
+            lock(&self.rooms).remove(&room);
+        }
+    }
+
+    pub(crate) fn listen_list(&self, list: ListListener) {
+        lock(&self.lists).push(list);
+    }
+
+    pub(crate) fn unlisten_list(&self, id: u64) {
+        lock(&self.lists).retain(|list| list.listener.id != id);
+    }
+
+    /// Tells every list that shows this consultation.
+    pub(crate) fn tell_lists(&self, consultation: &Consultation) {
+        let lists: Vec<Listener> = lock(&self.lists)
+            .iter()
+            .filter(|list| {
+                list.clinic == consultation.clinic
+                    && list.doctor_id.as_ref().is_none_or(|id| *id == consultation.doctor_id)
+            })
+            .map(|list| list.listener.clone())
+            .collect();
+        if lists.is_empty() {
+            return;
+        }
+        let session = view::session(consultation, Viewer::Everything);
+        let frame = ServerFrame::SessionChanged { session: &session }.text();
+        for listener in lists {
+            listener.tell(frame.clone());
+        }
+    }
+
+    /// Ends every channel that came by a link.
+    pub(crate) fn close_link(&self, link: Uuid) {
+        for session in self.all() {
+            session.close_link(link);
+        }
+        let lists = lock(&self.lists).clone();
+        for list in lists.into_iter().filter(|list| list.listener.link == Some(link)) {
+            list.listener.close(CloseReason::Forbidden);
+        }
+    }
+}

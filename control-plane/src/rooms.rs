@@ -1,0 +1,86 @@
+//! The rooms that carry consultations, as the control plane needs them: people out, rooms shut,
+//! tokens signed.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use bedside_signaling::token::{RoomToken, VideoGrant};
+use bedside_signaling::{LeaveReason, Signaling};
+
+use crate::consultation::{Consultation, Mode, Person};
+use crate::{KeyPair, Private};
+
+/// Every consultation's room is named so, and no other room may be.
+pub(crate) const ROOM_PREFIX: &str = "consultation-";
+
+/// Our way to the media node. Without signaling attached nobody is in a room, so there is nobody
+/// to remove; tokens can be signed all the same.
+#[derive(Default)]
+pub(crate) struct Rooms {
+    own: OnceLock<Signaling>,
+    #[cfg(test)]
+    pub(crate) asked: std::sync::Mutex<Vec<String>>,
+}
+
+impl Rooms {
+    pub(crate) fn attach(&self, signaling: Signaling) {
+        if self.own.set(signaling).is_err() {
+            tracing::warn!("signaling was attached twice; the first one stays");
+        }
+    }
+
+    /// Takes a person out of a room.
+    pub(crate) fn remove(&self, room: &str, identity: &str) {
+        #[cfg(test)]
+        self.asked
+            .lock()
+            .expect("no test panics with this lock")
+            .push(format!("remove {identity}"));
+        if let Some(signaling) = self.own.get() {
+            signaling.remove(room, identity, LeaveReason::ParticipantRemoved);
+        }
+    }
+
+    /// Shuts a room and tells everyone in it.
+    pub(crate) fn close(&self, room: &str) {
+        #[cfg(test)]
+        self.asked.lock().expect("no test panics with this lock").push("close".to_owned());
+        if let Some(signaling) = self.own.get() {
+            signaling.close_room(room, LeaveReason::RoomDeleted);
+        }
+    }
+}
+
+/// Signs the room token of an admitted person.
+pub(crate) fn room_token(
+    keys: &KeyPair,
+    consultation: &Consultation,
+    person: &Person,
+    ttl: Duration,
+) -> String {
+    let mut grant = VideoGrant::join(consultation.room_name.clone());
+    match consultation.mode {
+        Mode::Video => {}
+        Mode::Audio => grant.can_publish_sources = vec!["microphone".to_owned()],
+        Mode::Chat => {
+            grant.can_publish = Some(false);
+            grant.can_publish_data = Some(true);
+        }
+    }
+    let attributes = BTreeMap::from([("role".to_owned(), person.role.as_str().to_owned())]);
+    let token = RoomToken {
+        identity: Private::new(person.user_id.clone()),
+        name: person.name.clone(),
+        metadata: Private::new(String::new()),
+        attributes: Private::new(attributes),
+        kind: String::new(),
+        grant,
+    };
+    bedside_signaling::token::issue(keys, &token, ttl, SystemTime::now())
+}
+
+/// A room name that nobody can guess: 122 random bits.
+pub(crate) fn new_room_name() -> String {
+    format!("{ROOM_PREFIX}{}", uuid::Uuid::new_v4().simple())
+}

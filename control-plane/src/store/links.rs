@@ -1,0 +1,122 @@
+//! Join links: only the hash of a link's secret is stored.
+
+use chrono::{DateTime, Duration, Utc};
+use uuid::Uuid;
+
+use super::{Db, Tx, execute, fetch};
+
+/// How long a link stays good after its consultation has ended, for whoever looks back.
+const AFTER_THE_END: Duration = Duration::minutes(15);
+
+macro_rules! columns {
+    () => {
+        "SELECT id, clinic, session_id, user_id, user_name, role, created_by, created_at, \
+         expires_at, revoked_at FROM join_links "
+    };
+}
+
+/// A stored link.
+#[derive(Clone, sqlx::FromRow)]
+pub(crate) struct LinkRow {
+    pub(crate) id: Uuid,
+    pub(crate) clinic: String,
+    /// None: a doctor's own day.
+    pub(crate) session_id: Option<Uuid>,
+    pub(crate) user_id: String,
+    pub(crate) user_name: String,
+    pub(crate) role: String,
+    pub(crate) created_by: String,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) expires_at: DateTime<Utc>,
+    pub(crate) revoked_at: Option<DateTime<Utc>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    user_id: String,
+}
+
+impl Db {
+    /// Stores a link under the hash of its secret.
+    pub(crate) async fn insert_link(
+        &self,
+        link: &LinkRow,
+        secret_hash: &[u8],
+    ) -> Result<(), sqlx::Error> {
+        const SQL: &str = "INSERT INTO join_links (id, clinic, session_id, user_id, user_name, \
+            role, secret_hash, created_by, created_at, expires_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let mut tx = self.begin().await?;
+        execute!(
+            &mut tx,
+            SQL,
+            link.id,
+            &link.clinic,
+            link.session_id,
+            &link.user_id,
+            &link.user_name,
+            &link.role,
+            secret_hash,
+            &link.created_by,
+            link.created_at,
+            link.expires_at,
+        )?;
+        tx.commit().await
+    }
+
+    /// The link with this secret. The look-up compares hashes of secrets with 256 random bits:
+    /// its timing says nothing that helps to guess one.
+    pub(crate) async fn link_by_hash(
+        &self,
+        secret_hash: &[u8],
+    ) -> Result<Option<LinkRow>, sqlx::Error> {
+        const SQL: &str = concat!(columns!(), "WHERE secret_hash = $1");
+        let mut reader = self.read().await?;
+        fetch!(&mut reader, fetch_optional, LinkRow, SQL, secret_hash)
+    }
+
+    /// A link by its id.
+    pub(crate) async fn link(&self, id: Uuid) -> Result<Option<LinkRow>, sqlx::Error> {
+        const SQL: &str = concat!(columns!(), "WHERE id = $1");
+        let mut reader = self.read().await?;
+        fetch!(&mut reader, fetch_optional, LinkRow, SQL, id)
+    }
+
+    /// Revokes a link; a second time changes nothing.
+    pub(crate) async fn revoke_link(
+        &self,
+        id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), sqlx::Error> {
+        const SQL: &str =
+            "UPDATE join_links SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+        let mut tx = self.begin().await?;
+        execute!(&mut tx, SQL, id, now)?;
+        tx.commit().await
+    }
+
+    /// The guests that hold a good link to a consultation.
+    pub(crate) async fn invited_guests(
+        &self,
+        session_id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<String>, sqlx::Error> {
+        const SQL: &str = "SELECT DISTINCT user_id FROM join_links WHERE session_id = $1 \
+            AND role = 'guest' AND revoked_at IS NULL AND expires_at > $2";
+        let mut reader = self.read().await?;
+        let rows = fetch!(&mut reader, fetch_all, UserRow, SQL, session_id, now)?;
+        Ok(rows.into_iter().map(|row| row.user_id).collect())
+    }
+}
+
+/// A consultation is over: its links end soon after.
+pub(super) async fn end_with_session(
+    tx: &mut Tx,
+    session_id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    const SQL: &str =
+        "UPDATE join_links SET expires_at = $2 WHERE session_id = $1 AND expires_at > $2";
+    execute!(tx, SQL, session_id, now + AFTER_THE_END)?;
+    Ok(())
+}
