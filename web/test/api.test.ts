@@ -138,9 +138,16 @@ describe('joining', () => {
 
 describe('kinds', () => {
   it('never calls a refusal a fault of the server', () => {
-    expect([401, 403, 404].map(kindOf)).toEqual(['refused', 'refused', 'refused']);
-    expect([409, 410].map(kindOf)).toEqual(['over', 'over']);
-    expect([429, 503].map(kindOf)).toEqual(['busy', 'busy']);
-    expect([400, 500, 502].map(kindOf)).toEqual(['server', 'server', 'server']);
+    const plain = (status: number) => kindOf(status, '');
+    expect([401, 403, 404].map(plain)).toEqual(['refused', 'refused', 'refused']);
+    expect([429, 503].map(plain)).toEqual(['busy', 'busy']);
+    expect([400, 500, 502].map(plain)).toEqual(['server', 'server', 'server']);
+  });
+
+  it('tells the end from other conflicts', () => {
+    expect(kindOf(409, 'session_over')).toBe('over');
+    expect(kindOf(410, '')).toBe('over');
+    expect(kindOf(409, 'full')).toBe('full');
+    expect(kindOf(409, 'not_here')).toBe('changed');
   });
 });

@@ -83,7 +83,7 @@ describe('device problems', () => {
 
 describe('problems', () => {
   it('have words without codes', () => {
-    for (const kind of ['offline', 'link-unknown', 'link-expired', 'over', 'refused', 'busy', 'server'] as const) {
+    for (const kind of ['offline', 'link-unknown', 'link-expired', 'over', 'refused', 'full', 'changed', 'busy', 'server'] as const) {
       const { title, advice } = problemWords(kind);
       expect(`${title} ${advice}`).not.toMatch(/error|\d{3}|token|http/i);
     }

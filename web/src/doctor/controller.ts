@@ -170,9 +170,9 @@ export class DeskController {
     try {
       // The camera starts while the server is asked; an own check that runs already is kept.
       const asked = this.checking.value ? Promise.resolve() : this.preview.start(want);
+      if (admit !== null) await this.api.admit(sessionId, admit);
       const answer = await this.api.join(sessionId);
       if (answer.kind === 'waiting') throw new Problem('refused', 202);
-      if (admit !== null) await this.api.admit(sessionId, admit);
       await Promise.race([asked, this.preview.settled(CAMERA_WITHIN_MS)]);
       await this.#startCall(session, answer.access);
       this.#dispatch({ type: 'ENTERED' });

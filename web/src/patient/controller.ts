@@ -182,6 +182,8 @@ export class VisitController {
     this.#dispatch({ type: 'ROOM', access });
     // Left while the code was on its way.
     if (this.visit.value.at !== 'call') await this.#dropCall();
+    // Only now may this person read the chat.
+    void consultation.chat.refresh().catch(() => undefined);
     void consultation.refresh();
   }
 

@@ -11,6 +11,8 @@ export type ProblemKind =
   | 'link-expired'
   | 'over'
   | 'refused'
+  | 'full'
+  | 'changed'
   | 'busy'
   | 'server';
 
@@ -29,9 +31,11 @@ export class Problem extends Error {
   }
 }
 
-/** The kind of problem that an HTTP status stands for, outside the link exchange. */
-export function kindOf(status: number): ProblemKind {
-  if (status === 410 || status === 409) return 'over';
+/** The kind of problem that an answer stands for, outside the link exchange. */
+export function kindOf(status: number, code: string): ProblemKind {
+  if (status === 410 || code === 'session_over') return 'over';
+  if (code === 'full') return 'full';
+  if (status === 409) return 'changed';
   if (status === 401 || status === 403 || status === 404) return 'refused';
   if (status === 429 || status === 503) return 'busy';
   return 'server';
@@ -49,7 +53,7 @@ async function problemFrom(response: Response): Promise<Problem> {
   } catch {
     // Not every refusal carries a body we can read; the status says enough.
   }
-  return new Problem(kindOf(response.status), response.status, code, detail);
+  return new Problem(kindOf(response.status, code), response.status, code, detail);
 }
 
 /** The secret of a join link: everything behind the `#`, which browsers never send to a server. */
@@ -60,6 +64,11 @@ export function linkSecret(hash: string): string | null {
 
 const REQUEST_TIMEOUT_MS = 15_000;
 const RENEW_BEFORE_MS = 60_000;
+
+/** Kinds that asking again cannot cure. */
+export function isFinal(kind: ProblemKind): boolean {
+  return kind === 'over' || kind === 'refused' || kind === 'link-unknown' || kind === 'link-expired';
+}
 
 /** How the page reaches the server; replaced in tests. */
 export type Fetch = (path: string, init: RequestInit) => Promise<Response>;

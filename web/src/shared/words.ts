@@ -35,6 +35,16 @@ export function problemWords(kind: ProblemKind): Words {
         title: 'You cannot enter this consultation.',
         advice: 'Open the newest link that your clinic sent you, or ask the clinic for help.',
       };
+    case 'full':
+      return {
+        title: 'This consultation has no free place.',
+        advice: 'Please ask your clinic to let one more person take part.',
+      };
+    case 'changed':
+      return {
+        title: 'Something has changed in the meantime.',
+        advice: 'Please look again and try once more.',
+      };
     case 'busy':
       return {
         title: 'The clinic’s server is very busy.',

@@ -13,7 +13,7 @@ import {
   Track,
   VideoPresets,
 } from 'livekit-client';
-import { Problem } from '../api';
+import { isFinal, Problem } from '../api';
 import { CAMERA, MICROPHONE, type StartMedia } from '../media/preview';
 import { type Device, deviceProblem } from '../media/problem';
 import type { JoinAnswer, RoomAccess } from '../types';
@@ -259,7 +259,7 @@ export class Call implements CallModel {
         await this.#republish();
         return;
       } catch (error) {
-        if (error instanceof Problem && (error.kind === 'over' || error.kind === 'refused')) {
+        if (error instanceof Problem && isFinal(error.kind)) {
           this.#finish('ended');
           return;
         }
