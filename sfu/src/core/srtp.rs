@@ -58,7 +58,6 @@ pub(super) enum Refusal {
 }
 
 /// Keys and packet indexes of both directions.
-#[derive(Debug)]
 pub(super) struct Session {
     inbound: Inbound,
     outbound: Outbound,
@@ -110,7 +109,6 @@ type RtcpWindow = Window<2>;
 /// Hours of publishing and unpublishing need some hundred SSRCs; a flood of them must end somewhere.
 const MAX_SSRCS: usize = 2048;
 
-#[derive(Debug)]
 struct Inbound {
     keys: Keys,
     rtp: SsrcMap<RtpWindow>,
@@ -157,7 +155,6 @@ impl Inbound {
     }
 }
 
-#[derive(Debug)]
 struct Outbound {
     keys: Keys,
     /// Which indexes are used up. Sealing two different packets under one would hand out their

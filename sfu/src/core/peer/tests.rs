@@ -2,6 +2,7 @@
 
 mod crypto;
 mod faults;
+mod handshake;
 mod paths;
 
 use std::collections::BTreeMap;

@@ -22,13 +22,11 @@ const ENCRYPTED: u32 = 1 << 31;
 const RTCP_CLEAR: usize = 8;
 
 /// RTP and RTCP keys of one direction.
-#[derive(Debug)]
 pub(super) struct Keys {
     rtp: Cipher,
     rtcp: Cipher,
 }
 
-#[derive(Debug)]
 enum Cipher {
     Gcm {
         key: LessSafeKey,
@@ -38,7 +36,6 @@ enum Cipher {
     Cm(Box<CounterMode>),
 }
 
-#[derive(Debug)]
 struct CounterMode {
     key: EncryptingKey,
     salt: [u8; 14],

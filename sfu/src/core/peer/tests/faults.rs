@@ -24,6 +24,25 @@ fn sixty_of_sixty_joins_connect_at_20_percent_loss_of_dtls() {
     }
 }
 
+/// Also the OPEN and ACK of the lossy channel, which are reliable though the channel is not.
+#[test]
+fn all_channels_open_in_the_end_at_20_percent_loss() {
+    for server_role in [DtlsRole::Passive, DtlsRole::Active] {
+        for seed in 0..30 {
+            let mut link = Link::new(Setup { seed, server_role, ..PLAIN });
+            link.dtls_loss = 20;
+            let start = link.now;
+            while link.got.iter().any(|got| got.open_channels() < 2) {
+                link.run(Duration::from_millis(100));
+                let opened = [link.got[0].open_channels(), link.got[1].open_channels()];
+                let waited = link.now - start;
+                let what = format!("{server_role:?}, seed {seed}: {opened:?} open");
+                assert!(waited < Duration::from_secs(90), "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_wrong_fingerprint_ends_the_join_in_both_roles() {
     for server_role in [DtlsRole::Passive, DtlsRole::Active] {
