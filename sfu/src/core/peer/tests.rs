@@ -7,6 +7,7 @@ mod paths;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 

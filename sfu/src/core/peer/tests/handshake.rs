@@ -49,7 +49,7 @@ fn shake(role: DtlsRole, allow_cm: bool, wants: Wants) -> Outcome {
         wants.shows_certificate.then(|| theirs.certificate.clone()).into_iter().collect();
     let they_are_client = role == DtlsRole::Passive;
     let config = ConfigBuilder::default()
-        .with_crypto_provider(theirs.provider.clone())
+        .with_crypto_provider(theirs.provider)
         .with_certificates(certificates)
         .with_srtp_protection_profiles(wants.profiles)
         .with_extended_master_secret(wants.extended_master_secret)
