@@ -136,7 +136,7 @@ function SessionRow(props: {
             type="button"
             class="button"
             disabled={busy}
-            aria-label={`Open the call with ${session.patient.name}`}
+            aria-label={`Open call with ${session.patient.name}`}
             onClick={() => void controller.enter(session.sessionId)}
           >
             {desk.entering === session.sessionId ? 'Opening…' : 'Open call'}

@@ -66,11 +66,7 @@ export function Controls(props: ControlsProps) {
         }}
       >
         <ChatIcon />
-        {unread > 0 && (
-          <span class="badge" aria-hidden="true">
-            {unread > 9 ? '9+' : unread}
-          </span>
-        )}
+        {unread > 0 && <span class="badge" data-count={unread > 9 ? '9+' : unread} />}
       </Control>
       <Control name="Camera and sound settings" short="Settings" onClick={props.onDevices}>
         <SettingsIcon />

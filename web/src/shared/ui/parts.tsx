@@ -86,6 +86,7 @@ export function Card(props: { title: string; children: ComponentChildren }) {
 export function Busy(props: { children: ComponentChildren }) {
   return (
     <div class="busy">
+      <h1 class="sr-only">Bedside</h1>
       <span class="spinner" aria-hidden="true" />
       <Status>{props.children}</Status>
     </div>
