@@ -32,7 +32,7 @@ test('Firefox and Chromium see and hear each other, exchange data and republish'
         }
       };
     }, undefined);
-    browser = await launch([resolver]);
+    browser = await launch({ args: [resolver] });
     const chromium = await openSdkPage(browser, site);
     const url = demo.url.replace('http', 'ws');
     const sides: [Evaluates, string][] = [

@@ -18,12 +18,20 @@ export const flags = [
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
 ];
 
+export interface LaunchOptions {
+  /** More flags. */
+  args?: string[];
+  /** A forward proxy for everything but media, loopback included. */
+  proxy?: string;
+}
+
 /** One browser per person, so that each has its own process, profile and timers. */
-export async function launch(extra: string[] = []): Promise<Browser> {
+export async function launch(options: LaunchOptions = {}): Promise<Browser> {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
-    args: [...flags, ...extra],
+    args: [...flags, ...(options.args ?? [])],
+    ...(options.proxy ? { proxy: { server: options.proxy, bypass: '<-loopback>' } } : {}),
   });
 }
 

@@ -1,0 +1,125 @@
+// What every page promises: usable by keyboard and screen reader, on a phone, without foreign code.
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { test, expect, type Browser, type Page } from '@playwright/test';
+import { launch } from './support/chromium.js';
+import { startDemo, type Demo } from './support/demo.js';
+import { admit, button, enterWaitingRoom, openChat, openPage } from './support/visit.js';
+
+const axeSource = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const phone = { width: 360, height: 740 };
+
+let demo: Demo;
+let browsers: Browser[] = [];
+
+test.beforeAll(async () => {
+  demo = await startDemo();
+  browsers = [await launch(), await launch()];
+});
+
+test.afterAll(async () => {
+  await Promise.all(browsers.map((b) => b.close()));
+  await demo?.stop();
+});
+
+interface Axe {
+  run(context: Document, options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }>;
+}
+
+/** No known accessibility fault, in light and dark, and nothing wider than the screen. */
+async function expectSound(page: Page, where: string): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(axeSource);
+    const faults = await page.evaluate(async () => {
+      const { axe } = window as unknown as { axe: Axe };
+      const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+      const { violations } = await axe.run(document, { runOnly: { type: 'tag', values: tags } });
+      return violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html.slice(0, 120)).join(' | ')}`);
+    });
+    expect(faults, `${where}, ${colorScheme}`).toEqual([]);
+  }
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+  expect(wide, `${where} is wider than the screen`).toBe(false);
+}
+
+test('every page of a consultation is sound at 360 px', async () => {
+  const { page: patient } = await openPage(browsers[0]!, demo.patient_link, phone);
+  const { page: doctor } = await openPage(browsers[1]!, demo.doctor_link, phone);
+  await expect(patient.getByText('Your microphone works')).toBeVisible();
+  const me = (await patient.getByRole('heading', { name: /^Hello / }).innerText()).replace('Hello ', '');
+  await expectSound(patient, 'check');
+  await enterWaitingRoom(patient);
+  await expectSound(patient, 'waiting room');
+  await expect(button(doctor, `Admit ${me}`)).toBeVisible();
+  await expectSound(doctor, 'list');
+  await admit(doctor, me);
+  await expect(button(patient, 'Leave')).toBeVisible();
+  await expect(patient.getByLabel(/^Picture of /)).toBeVisible();
+  await expectSound(patient, 'call');
+  await expectSound(doctor, 'the doctor’s call');
+  await openChat(doctor);
+  await expectSound(doctor, 'chat');
+  await button(doctor, 'Close chat').click();
+  await button(doctor, 'End call').click();
+  await expect(patient.getByRole('heading', { name: 'The consultation has ended' })).toBeVisible();
+  await expectSound(patient, 'end');
+});
+
+test('a wrong link is told in plain words', async () => {
+  const { page } = await openPage(browsers[0]!, `${demo.url}/visit#nothing-of-the-kind`, phone);
+  await expect(page.getByRole('heading', { name: 'This link is not valid.' })).toBeVisible();
+  await expectSound(page, 'refusal');
+  const { page: landing } = await openPage(browsers[0]!, demo.url, phone);
+  await expect(landing.getByRole('heading', { name: 'Video consultations' })).toBeVisible();
+  await expectSound(landing, 'landing');
+});
+
+test('the secret of a link never leaves in an address', async () => {
+  const secret = new URL(demo.doctor_link).hash.slice(1);
+  expect(secret.length).toBeGreaterThan(15);
+  const page = await (await browsers[0]!.newContext()).newPage();
+  const addresses: string[] = [];
+  page.on('request', (r) => addresses.push(r.url().split('#')[0]!, r.headers().referer ?? ''));
+  page.on('websocket', (w) => addresses.push(w.url()));
+  await page.goto(demo.doctor_link);
+  await expect(page.getByRole('heading', { name: 'Your consultations today' })).toBeVisible();
+  expect(addresses.filter((a) => a.includes(secret))).toEqual([]);
+  const foreign = addresses.filter((a) => a !== '' && new URL(a).host !== new URL(demo.url).host);
+  expect(foreign).toEqual([]);
+});
+
+test('the pages forbid code that is not ours', async () => {
+  for (const path of ['/', '/visit', '/doctor']) {
+    const response = await fetch(demo.url + path);
+    expect(response.status).toBe(200);
+    const policy = response.headers.get('content-security-policy') ?? '';
+    expect(policy).toContain("script-src 'self'");
+    expect(policy).toContain("style-src 'self'");
+    expect(policy).not.toMatch(/unsafe|\*|https:/);
+    expect(response.headers.get('x-content-type-options')).toBe('nosniff');
+    expect(response.headers.get('referrer-policy')).toBe('no-referrer');
+  }
+});
+
+test('without a camera one takes part by voice, without both by ear and chat', async () => {
+  const bare = await launch();
+  try {
+    const context = await bare.newContext();
+    const page = await context.newPage();
+    await page.addInitScript(() => {
+      const native = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async (constraints) => {
+        if (constraints?.video) throw new DOMException('refused', 'NotAllowedError');
+        return native(constraints);
+      };
+    });
+    await page.goto(demo.patient_link);
+    await expect(page.getByText('This page may not use your camera.')).toBeVisible();
+    await expect(page.getByText('Your microphone works')).toBeVisible();
+    await expect(button(page, 'Try again')).toBeEnabled();
+    await expectSound(page, 'permission help');
+  } finally {
+    await bare.close();
+  }
+});
