@@ -1,0 +1,384 @@
+//! One received track: what came, what is missing, what to ask for again, what to report.
+
+use std::time::{Duration, Instant};
+
+use bedside_sfu::core::api::MediaKind;
+use bedside_sfu::core::codec::{Codec, keyframe_start};
+use bedside_sfu::core::rtcp::ReportBlock;
+use bedside_sfu::core::rtp::Header;
+
+use crate::stats::ReceivedTrack;
+
+/// Missing packets kept at a time; a larger hole is given up at once.
+const MAX_MISSING: usize = 256;
+/// A missing packet is asked for so often …
+const MAX_ASKS: u8 = 8;
+/// … and so far apart, if the round trip is not longer.
+const ASK_INTERVAL: Duration = Duration::from_millis(60);
+/// Reordered packets are given this long before the first asking.
+const REORDER: Duration = Duration::from_millis(8);
+/// Between two keyframe requests.
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What an answer says of a track that we receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReceiveParameters {
+    pub(crate) sid: String,
+    pub(crate) kind: MediaKind,
+    pub(crate) codec: Codec,
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: Option<u32>,
+    /// The other side repairs what is asked for.
+    pub(crate) nack: bool,
+}
+
+/// A packet that has not come.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    sequence: u64,
+    ask_at: Instant,
+    asks: u8,
+}
+
+/// A track that is being received.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    pub(crate) parameters: ReceiveParameters,
+    totals: ReceivedTrack,
+    /// First and highest sequence number, unwrapped.
+    range: Option<(u64, u64)>,
+    missing: Vec<Missing>,
+    last_at: Option<Instant>,
+    last_transit: Option<i64>,
+    epoch: Instant,
+    /// RFC 3550 §A.8, in media clock units, times 16.
+    jitter: u64,
+    /// Middle of the last sender report's NTP time, and when it came.
+    sender_report: Option<(u32, Instant)>,
+    /// Expected and received at the last report.
+    reported: (u64, u64),
+    keyframe_wanted: bool,
+    keyframe_asked: Option<Instant>,
+}
+
+impl Receiver {
+    pub(crate) fn new(now: Instant, parameters: ReceiveParameters) -> Self {
+        let totals = ReceivedTrack::new(parameters.sid.clone(), parameters.kind);
+        Self {
+            parameters,
+            totals,
+            range: None,
+            missing: Vec::new(),
+            last_at: None,
+            last_transit: None,
+            epoch: now,
+            jitter: 0,
+            sender_report: None,
+            reported: (0, 0),
+            keyframe_wanted: false,
+            keyframe_asked: None,
+        }
+    }
+
+    /// Takes a packet of the stream itself.
+    pub(crate) fn media(&mut self, now: Instant, header: &Header, payload: &[u8]) {
+        if self.take(now, header.sequence) {
+            self.count(now, header, payload, false);
+        }
+    }
+
+    /// Takes a packet of the repair stream.
+    pub(crate) fn repair(&mut self, now: Instant, header: &Header, payload: &[u8]) {
+        // Without a body it is padding: a probe.
+        let Some((original, payload)) = payload.split_first_chunk() else { return };
+        let sequence = u16::from_be_bytes(*original);
+        if self.range.is_some() && self.take(now, sequence) {
+            self.totals.repaired += 1;
+            self.count(now, header, payload, true);
+        }
+    }
+
+    /// Notes that a sequence number has come; false when it had come before.
+    fn take(&mut self, now: Instant, sequence: u16) -> bool {
+        let Some((first, highest)) = self.range else {
+            // One cycle up, so that an earlier packet has a number, too.
+            let start = 65_536 + u64::from(sequence);
+            self.range = Some((start, start));
+            self.keyframe_wanted = self.parameters.kind == MediaKind::Video;
+            return true;
+        };
+        let distance = sequence.wrapping_sub(highest as u16) as i16;
+        let unwrapped = highest.saturating_add_signed(i64::from(distance));
+        if unwrapped > highest {
+            self.range = Some((first, unwrapped));
+            self.miss(now, highest + 1..unwrapped);
+            return true;
+        }
+        match self.missing.iter().position(|missing| missing.sequence == unwrapped) {
+            Some(at) => {
+                self.missing.swap_remove(at);
+                true
+            }
+            None if unwrapped < first => false,
+            None => {
+                self.totals.repeated += 1;
+                false
+            }
+        }
+    }
+
+    fn miss(&mut self, now: Instant, hole: std::ops::Range<u64>) {
+        if self.missing.len() as u64 + (hole.end - hole.start) > MAX_MISSING as u64 {
+            self.totals.lost += self.missing.len() as u64 + (hole.end - hole.start);
+            self.missing.clear();
+            self.keyframe_wanted = self.parameters.kind == MediaKind::Video;
+            return;
+        }
+        let ask_at = now + REORDER;
+        self.missing.extend(hole.map(|sequence| Missing { sequence, ask_at, asks: 0 }));
+    }
+
+    fn count(&mut self, now: Instant, header: &Header, payload: &[u8], repaired: bool) {
+        self.totals.packets += 1;
+        self.totals.bytes += payload.len() as u64;
+        if let Some(last) = self.last_at.replace(now) {
+            let gap = now.saturating_duration_since(last);
+            self.totals.longest_gap = self.totals.longest_gap.max(gap);
+        }
+        let video = self.parameters.kind == MediaKind::Video;
+        if header.marker || !video {
+            self.totals.frames += 1;
+        }
+        if video && keyframe_start(self.parameters.codec, payload, None) {
+            self.totals.keyframes += 1;
+            self.keyframe_wanted = false;
+        }
+        // A repair's delay says nothing about the path (RFC 4588 §8.3 keeps it out of reports).
+        if !repaired {
+            self.measure_jitter(now, header.timestamp);
+        }
+    }
+
+    fn measure_jitter(&mut self, now: Instant, timestamp: u32) {
+        let rate = u128::from(self.parameters.codec.clock_rate());
+        let elapsed = now.saturating_duration_since(self.epoch).as_micros();
+        let arrival = (elapsed * rate / 1_000_000) as u32;
+        let transit = i64::from(arrival.wrapping_sub(timestamp));
+        if let Some(last) = self.last_transit.replace(transit) {
+            let difference = u64::from((transit - last).unsigned_abs() as u32);
+            // A wrap of the clock is no jitter.
+            if difference < rate as u64 * 10 {
+                self.jitter = (self.jitter + difference).saturating_sub((self.jitter + 8) >> 4);
+            }
+        }
+    }
+
+    /// Takes the time of a sender report.
+    pub(crate) const fn sender_report(&mut self, now: Instant, ntp: u64) {
+        self.sender_report = Some(((ntp >> 16) as u32, now));
+    }
+
+    /// Collects the sequence numbers to ask for now.
+    pub(crate) fn asks(&mut self, now: Instant, round_trip: Duration, out: &mut Vec<u16>) {
+        let interval = ASK_INTERVAL.max(round_trip * 3 / 2);
+        let before = self.missing.len();
+        self.missing.retain(|missing| missing.asks < MAX_ASKS || missing.ask_at > now);
+        let given_up = before - self.missing.len();
+        if given_up > 0 {
+            self.totals.lost += given_up as u64;
+            self.keyframe_wanted |= self.parameters.kind == MediaKind::Video;
+        }
+        for missing in self.missing.iter_mut().filter(|missing| missing.ask_at <= now) {
+            missing.ask_at = now + interval;
+            missing.asks += 1;
+            if self.parameters.nack {
+                self.totals.nacked += 1;
+                out.push(missing.sequence as u16);
+            }
+        }
+        out.sort_unstable_by_key(|sequence| {
+            sequence.wrapping_sub(self.range.map_or(0, |(_, highest)| highest as u16) ^ 0x8000)
+        });
+    }
+
+    /// When the next asking is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.missing.iter().map(|missing| missing.ask_at).min()
+    }
+
+    /// Whether a keyframe must be asked for now.
+    pub(crate) fn asks_keyframe(&mut self, now: Instant) -> bool {
+        let rested = self
+            .keyframe_asked
+            .is_none_or(|asked| now.saturating_duration_since(asked) >= KEYFRAME_INTERVAL);
+        if !self.keyframe_wanted || !rested {
+            return false;
+        }
+        self.keyframe_asked = Some(now);
+        self.totals.keyframe_requests += 1;
+        true
+    }
+
+    /// What a receiver report says now; nothing before the first packet.
+    pub(crate) fn report(&mut self, now: Instant) -> Option<ReportBlock> {
+        let (first, highest) = self.range?;
+        let expected = highest - first + 1;
+        let received = self.totals.packets;
+        let (expected_before, received_before) =
+            std::mem::replace(&mut self.reported, (expected, received));
+        let interval = expected.saturating_sub(expected_before);
+        let lost = interval.saturating_sub(received.saturating_sub(received_before));
+        let fraction = (lost * 256).checked_div(interval).unwrap_or(0).min(255);
+        let (lsr, dlsr) = self.sender_report.map_or((0, 0), |(lsr, at)| {
+            let since = now.saturating_duration_since(at).as_micros();
+            (lsr, (since * 65_536 / 1_000_000) as u32)
+        });
+        Some(ReportBlock {
+            ssrc: self.parameters.ssrc,
+            fraction_lost: fraction as u8,
+            lost: expected.saturating_sub(received).min(0x7F_FFFF) as i32,
+            // The cycle that numbering starts in is ours alone.
+            highest: (highest - 65_536) as u32,
+            jitter: (self.jitter >> 4) as u32,
+            lsr,
+            dlsr,
+        })
+    }
+
+    pub(crate) fn totals(&self, active: bool) -> ReceivedTrack {
+        let rate = u64::from(self.parameters.codec.clock_rate());
+        let jitter = Duration::from_micros((self.jitter >> 4) * 1_000_000 / rate);
+        ReceivedTrack { active, jitter, ..self.totals.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver(now: Instant) -> Receiver {
+        Receiver::new(
+            now,
+            ReceiveParameters {
+                sid: "TR_x".to_owned(),
+                kind: MediaKind::Video,
+                codec: Codec::Vp8,
+                ssrc: 9,
+                rtx_ssrc: Some(10),
+                nack: true,
+            },
+        )
+    }
+
+    fn header(sequence: u16) -> Header {
+        Header {
+            marker: true,
+            payload_type: 96,
+            sequence,
+            timestamp: u32::from(sequence) * 4500,
+            ssrc: 9,
+            len: 12,
+            padding: false,
+        }
+    }
+
+    const KEY: &[u8] = &[0x90, 0x80, 0x80, 0x01, 0x00];
+    const DELTA: &[u8] = &[0x90, 0x80, 0x80, 0x02, 0x01];
+
+    fn at(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_hole_is_asked_for_until_it_is_filled() {
+        let start = Instant::now();
+        let mut receiver = receiver(start);
+        for sequence in [65_534, 65_535, 2, 3] {
+            receiver.media(start, &header(sequence), KEY);
+        }
+        let mut asks = Vec::new();
+        receiver.asks(at(start, 1), Duration::ZERO, &mut asks);
+        assert!(asks.is_empty(), "a reordered packet gets a moment");
+        receiver.asks(at(start, 10), Duration::ZERO, &mut asks);
+        assert_eq!(asks, [0, 1]);
+        receiver.media(at(start, 12), &header(1), DELTA);
+        receiver.repair(at(start, 20), &header(500), &[&[0, 0][..], DELTA].concat());
+        receiver.repair(at(start, 21), &header(501), &[&[0, 0][..], DELTA].concat());
+        asks.clear();
+        receiver.asks(at(start, 200), Duration::ZERO, &mut asks);
+        assert!(asks.is_empty());
+        let totals = receiver.totals(true);
+        assert_eq!((totals.packets, totals.repaired, totals.repeated), (6, 1, 1));
+        assert_eq!((totals.lost, totals.nacked, totals.frames), (0, 2, 6));
+        let report = receiver.report(at(start, 300)).unwrap();
+        assert_eq!((report.lost, report.fraction_lost, report.highest), (0, 0, 65_536 + 3));
+    }
+
+    #[test]
+    fn what_never_comes_is_lost_and_a_keyframe_is_asked_for() {
+        let start = Instant::now();
+        let mut receiver = receiver(start);
+        receiver.media(start, &header(1), KEY);
+        assert!(!receiver.asks_keyframe(start));
+        receiver.media(start, &header(3), DELTA);
+        let mut asks = Vec::new();
+        for step in 0..20 {
+            receiver.asks(at(start, 70 * step), Duration::ZERO, &mut asks);
+        }
+        assert_eq!(asks.len(), usize::from(MAX_ASKS));
+        assert_eq!(receiver.totals(true).lost, 1);
+        assert!(receiver.asks_keyframe(at(start, 2000)));
+        assert!(!receiver.asks_keyframe(at(start, 2100)), "throttled");
+        receiver.media(at(start, 2200), &header(4), KEY);
+        assert!(!receiver.asks_keyframe(at(start, 4000)));
+        let report = receiver.report(at(start, 4000)).unwrap();
+        assert_eq!((report.lost, report.fraction_lost), (1, 64));
+    }
+
+    #[test]
+    fn a_track_that_starts_without_a_keyframe_asks_for_one() {
+        let start = Instant::now();
+        let mut receiver = receiver(start);
+        receiver.media(start, &header(1), DELTA);
+        assert!(receiver.asks_keyframe(start));
+    }
+
+    #[test]
+    fn an_impossible_hole_is_given_up_at_once() {
+        let start = Instant::now();
+        let mut receiver = receiver(start);
+        receiver.media(start, &header(1), KEY);
+        receiver.media(start, &header(10_000), DELTA);
+        assert_eq!(receiver.totals(true).lost, 9_998);
+        assert_eq!(receiver.due(), None);
+        assert!(receiver.asks_keyframe(start));
+    }
+
+    #[test]
+    fn reports_carry_the_delay_since_the_sender_report() {
+        let start = Instant::now();
+        let mut receiver = receiver(start);
+        assert!(receiver.report(start).is_none());
+        receiver.media(start, &header(1), KEY);
+        receiver.sender_report(start, 0x1122_3344_5566_7788);
+        let report = receiver.report(at(start, 500)).unwrap();
+        assert_eq!((report.lsr, report.dlsr), (0x3344_5566, 32_768));
+    }
+
+    #[test]
+    fn a_steady_stream_has_no_jitter_and_an_uneven_one_has() {
+        let start = Instant::now();
+        let mut receiver = receiver(start);
+        for step in 0..100 {
+            receiver.media(at(start, 50 * u64::from(step)), &header(step), DELTA);
+        }
+        assert!(receiver.totals(true).jitter < Duration::from_micros(500));
+        for step in 100..200_u16 {
+            let late = u64::from(step % 2) * 20;
+            receiver.media(at(start, 50 * u64::from(step) + late), &header(step), DELTA);
+        }
+        let jitter = receiver.totals(true).jitter;
+        assert!((10..21).contains(&jitter.as_millis()), "{jitter:?}");
+        assert_eq!(receiver.totals(true).longest_gap.as_millis(), 70);
+    }
+}

@@ -1,0 +1,278 @@
+//! One presence in a room: what is thrown away at a full rejoin and kept over a resume.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bedside_sfu::core::Rng;
+use bedside_sfu::core::api::MediaKind;
+use bedside_sfu::core::ice::Credentials;
+use bedside_sfu::core::peer::{
+    Crypto, DtlsRole, IceRole, Identity, IdentityError, Peer, PeerConfig, PeerEvent, Received,
+};
+use bedside_sfu::core::sdp::{self, Local, Setup};
+use livekit_protocol as proto;
+use rand::Rng as _;
+
+use crate::loops::FRAME_SIZE;
+use crate::media::Media;
+use crate::negotiation::{Negotiation, Numbered};
+use crate::participant::Publish;
+use crate::sender::Sender;
+use crate::wire::Wire;
+
+/// Datagrams taken before others get their turn.
+const BATCH: usize = 64;
+
+/// The certificate of this process: making one for each of hundreds would take seconds.
+pub(crate) fn identity() -> Result<Arc<Identity>, IdentityError> {
+    static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
+    if let Some(identity) = IDENTITY.get() {
+        return Ok(identity.clone());
+    }
+    let made = Arc::new(Identity::generate()?);
+    Ok(IDENTITY.get_or_init(|| made).clone())
+}
+
+/// One presence.
+pub(crate) struct Session {
+    identity: Arc<Identity>,
+    credentials: Credentials,
+    remote_ufrag: String,
+    pub(crate) sid: String,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) media: Media,
+    pub(crate) wire: Wire,
+    pub(crate) connected: bool,
+    /// Tracks that the server knows, for a resume.
+    pub(crate) published: Vec<proto::TrackPublishedResponse>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        now: Instant,
+        identity: Arc<Identity>,
+        subscribe: bool,
+        rng: &mut Rng,
+    ) -> Self {
+        Self {
+            identity,
+            credentials: Credentials::random(rng),
+            remote_ufrag: String::new(),
+            sid: String::new(),
+            negotiation: Negotiation::new(rng.next_u64(), subscribe),
+            media: Media::new(now, rng.next_u32() | 1),
+            wire: Wire::new(),
+            connected: false,
+            published: Vec::new(),
+        }
+    }
+
+    /// The next offer as a message, if one is wanted.
+    pub(crate) fn offer(&mut self) -> Option<proto::SessionDescription> {
+        let local = Local {
+            credentials: &self.credentials,
+            fingerprint: self.identity.fingerprint(),
+            setup: DtlsRole::Active,
+            candidates: &[],
+            session: 0,
+            version: 0,
+        };
+        self.negotiation.offer(local).map(|offer| description("offer", offer))
+    }
+
+    /// Adds the sections of what is published; returns the announcements.
+    pub(crate) fn publish(
+        &mut self,
+        publish: Publish,
+        rng: &mut Rng,
+    ) -> Vec<proto::AddTrackRequest> {
+        let kinds = [(MediaKind::Audio, publish.microphone), (MediaKind::Video, publish.camera)];
+        for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
+            let numbers = [rng.next_u32(), rng.next_u32(), rng.next_u32(), rng.next_u32()];
+            let cid = format!("{:016x}", rng.next_u64());
+            let make = |mid| Sender::new(kind, mid, cid, numbers);
+            let sender = self.negotiation.add_sender(kind, make);
+            self.media.senders.push(sender);
+        }
+        self.media.senders.iter().map(announcement).collect()
+    }
+
+    /// New local credentials; the next offer carries them.
+    pub(crate) fn restart_ice(&mut self, rng: &mut Rng) {
+        self.credentials = Credentials::random(rng);
+        if let Some(peer) = &mut self.wire.peer {
+            peer.restart_ice(self.credentials.clone());
+        }
+        self.negotiation.want();
+    }
+
+    /// Takes an answer; returns the tracks that it brings. An answer that cannot be used is dropped:
+    /// the next one may do.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        answer: &proto::SessionDescription,
+    ) -> Vec<String> {
+        if !self.negotiation.answered(answer.id, &answer.sdp) {
+            return Vec::new();
+        }
+        let read = match sdp::parse(&answer.sdp) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, "answer cannot be read");
+                return Vec::new();
+            }
+        };
+        let paths = match self.wire.paths(&read.candidates) {
+            Ok(paths) => paths,
+            Err(error) => {
+                tracing::warn!(%error, "no socket for media");
+                return Vec::new();
+            }
+        };
+        let remote = Credentials { ufrag: read.ufrag.clone(), pwd: read.pwd.clone() };
+        if let Some(peer) = &mut self.wire.peer {
+            if self.remote_ufrag != remote.ufrag {
+                peer.set_remote(now, &remote, paths);
+            }
+        } else {
+            let config = PeerConfig {
+                identity: self.identity.clone(),
+                role: match read.setup {
+                    Setup::Active => DtlsRole::Passive,
+                    Setup::Passive | Setup::ActPass => DtlsRole::Active,
+                },
+                remote_fingerprint: read.fingerprint.clone(),
+                ice: IceRole::Controlling {
+                    local: self.credentials.clone(),
+                    remote: remote.clone(),
+                    candidates: paths,
+                },
+                allow_cm: true,
+                crypto: Crypto::Real,
+                open_channels: true,
+            };
+            match Peer::new(now, config) {
+                Ok(peer) => self.wire.peer = Some(peer),
+                Err(error) => tracing::warn!(%error, "no peer"),
+            }
+        }
+        self.remote_ufrag = remote.ufrag;
+        let added = self.media.apply(now, &read);
+        if self.connected {
+            self.media.start(now);
+        }
+        added
+    }
+
+    /// Takes the datagrams that are there.
+    pub(crate) fn receive(&mut self, now: Instant) {
+        let media = &mut self.media;
+        let mut rtcp = Vec::new();
+        for _ in 0..BATCH {
+            let taken = self.wire.receive(|peer, path, datagram| {
+                match peer.handle_datagram(now, path, datagram) {
+                    Received::Rtp { packet, .. } => media.rtp(now, packet),
+                    // Answering needs the peer, which is lent out here.
+                    Received::Rtcp(compound) => rtcp.push(compound.to_vec()),
+                    Received::Handled | Received::Dropped(_) => {}
+                }
+            });
+            for compound in rtcp.drain(..) {
+                media.rtcp(now, &compound, &mut self.wire);
+            }
+            if !taken {
+                break;
+            }
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if let Some(peer) = &mut self.wire.peer
+            && peer.poll_timeout().is_some_and(|at| at <= now)
+        {
+            peer.handle_timeout(now);
+        }
+        if self.connected && self.media.due() <= now {
+            self.media.tick(now, &mut self.wire);
+        }
+        self.wire.flush();
+    }
+
+    /// When [`Session::tick`] has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let media = self.connected.then(|| self.media.due());
+        let peer = self.wire.peer.as_ref().and_then(Peer::poll_timeout);
+        media.into_iter().chain(peer).min()
+    }
+
+    pub(crate) fn peer_event(&mut self) -> Option<PeerEvent> {
+        self.wire.peer.as_mut().and_then(Peer::poll_event)
+    }
+
+    /// What a resuming client believes.
+    pub(crate) fn sync_state(&self, subscribe: bool) -> proto::SyncState {
+        let (offer, answer) = self.negotiation.last();
+        let channel = |(label, id): (&str, u32)| proto::DataChannelInfo {
+            label: label.to_owned(),
+            id,
+            target: proto::SignalTarget::Publisher.into(),
+        };
+        proto::SyncState {
+            answer: answer.map(|answer| description("answer", answer)),
+            offer: offer.map(|offer| description("offer", offer)),
+            // With automatic subscription: the unwanted ones, of which there are none.
+            subscription: Some(proto::UpdateSubscription {
+                subscribe: !subscribe,
+                ..Default::default()
+            }),
+            publish_tracks: self.published.clone(),
+            data_channels: [("_reliable", 1), ("_lossy", 3)].map(channel).to_vec(),
+            ..Default::default()
+        }
+    }
+}
+
+fn description(kind: &str, (id, sdp): Numbered) -> proto::SessionDescription {
+    proto::SessionDescription { r#type: kind.to_owned(), sdp, id, ..Default::default() }
+}
+
+fn announcement(sender: &Sender) -> proto::AddTrackRequest {
+    let (width, height) = FRAME_SIZE;
+    let request = proto::AddTrackRequest { cid: sender.cid.clone(), ..Default::default() };
+    match sender.kind {
+        MediaKind::Audio => proto::AddTrackRequest {
+            name: "microphone".to_owned(),
+            r#type: proto::TrackType::Audio.into(),
+            source: proto::TrackSource::Microphone.into(),
+            disable_red: true,
+            ..request
+        },
+        MediaKind::Video => {
+            let layer = proto::VideoLayer {
+                quality: proto::VideoQuality::High.into(),
+                width,
+                height,
+                bitrate: 300_000,
+                ..Default::default()
+            };
+            let codec = proto::SimulcastCodec {
+                codec: "vp8".to_owned(),
+                cid: sender.cid.clone(),
+                layers: vec![layer.clone()],
+                ..Default::default()
+            };
+            proto::AddTrackRequest {
+                name: "camera".to_owned(),
+                r#type: proto::TrackType::Video.into(),
+                source: proto::TrackSource::Camera.into(),
+                width,
+                height,
+                layers: vec![layer],
+                simulcast_codecs: vec![codec],
+                ..request
+            }
+        }
+    }
+}
