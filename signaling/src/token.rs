@@ -188,7 +188,7 @@ pub fn issue(keys: &KeyPair, token: &RoomToken, ttl: Duration, now: SystemTime) 
     let seconds = unix_seconds(now);
     let claims = WireClaims {
         iss: keys.key.clone(),
-        sub: token.identity.reveal().clone(),
+        sub: Some(token.identity.reveal().clone()),
         nbf: Some(seconds.saturating_sub(1)),
         exp: Some(seconds.saturating_add(ttl.as_secs())),
         iat: Some(seconds),
@@ -244,10 +244,7 @@ fn accept(claims: WireClaims, now: SystemTime) -> Result<Claims, TokenError> {
         return Err(TokenError::OtherDoor);
     }
     // A token of other libraries may carry the identity as its id.
-    let identity = match (claims.sub.is_empty(), &claims.jti) {
-        (true, Some(id)) => id.clone(),
-        (true | false, _) => claims.sub,
-    };
+    let identity = claims.sub.or_else(|| claims.jti.clone()).unwrap_or_default();
     let attributes: usize = claims.attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
     if identity.len() > MAX_NAME
         || claims.name.len() > MAX_NAME
@@ -277,8 +274,8 @@ fn accept(claims: WireClaims, now: SystemTime) -> Result<Claims, TokenError> {
 #[derive(Serialize, Deserialize)]
 struct WireClaims {
     iss: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    sub: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
