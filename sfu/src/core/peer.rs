@@ -440,6 +440,9 @@ impl Peer {
 
     /// Seals the RTP packet `buf[start..]` in place and appends its tag. `false`: not sealed, and
     /// `buf` must not be sent; a packet whose index was used before is refused.
+    ///
+    /// Start an SSRC with a sequence number below 2^15: a receiver that misses the packets before
+    /// the first wrap cannot know that there was one (RFC 3711 §3.3.1).
     pub fn seal_rtp(&mut self, buf: &mut Vec<u8>, start: usize, header_len: usize) -> bool {
         let sealed = match &mut self.transport {
             Transport::Clear => self.state == State::Connected,

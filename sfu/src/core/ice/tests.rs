@@ -297,3 +297,20 @@ fn credentials_have_the_lengths_and_letters_of_rfc_8445() {
     assert_ne!(one, credentials(2));
     assert!(!format!("{one:?}").contains(&one.pwd));
 }
+
+/// Not a test: prints what an answered check costs, see `srtp::tests::cost_of_a_packet`.
+#[test]
+#[ignore = "measures, proves nothing"]
+fn cost_of_an_answer() {
+    let start = Instant::now();
+    let mut agent = Agent::lite(credentials(1));
+    let check = Request::to(&agent).nominating().sealed(&agent.credentials().pwd.clone());
+    for _ in 0..100_000 {
+        agent.handle(start, path(1), &check).unwrap();
+        assert!(agent.poll_transmit().is_some());
+    }
+    #[allow(clippy::print_stdout, reason = "the figure is the whole purpose")]
+    {
+        println!("a check and its answer: {:?}", start.elapsed() / 100_000);
+    }
+}

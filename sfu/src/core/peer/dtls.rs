@@ -277,7 +277,8 @@ impl Dtls {
 
     /// The library's deadline, put off by our doubling.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        if self.ended {
+        // A complete association has no timer; asking costs the library a look-up.
+        if self.ended || self.complete {
             return None;
         }
         let due = self.endpoint.as_ref()?.poll_timeout(&REMOTE)?;

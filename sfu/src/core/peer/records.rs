@@ -13,6 +13,7 @@ const MAX_EARLY: u32 = 64;
 /// Bytes and datagrams of a ClientHello that are put together.
 const MAX_HELLO: usize = 8192;
 const MAX_HELLO_DATAGRAMS: usize = 16;
+const MAX_HELLO_DATAGRAM: usize = 4096;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
@@ -159,34 +160,43 @@ impl FirstHello {
     /// Adds a datagram. `Some`: the hello is complete, and these are the SRTP profiles it offers,
     /// by number. Datagrams without a part of it are ignored.
     pub(super) fn add(&mut self, datagram: &[u8]) -> Option<Vec<u16>> {
-        let before = self.parts.len();
+        if datagram.len() > MAX_HELLO_DATAGRAM {
+            return None;
+        }
+        if self.datagrams.len() >= MAX_HELLO_DATAGRAMS {
+            // Somebody makes pieces up. The client will repeat its own.
+            *self = Self::default();
+        }
+        let mut useful = false;
         for record in records(datagram) {
             let record = record.filter(|record| record.epoch == 0 && record.kind == HANDSHAKE)?;
             let fragment = Fragment::parse(record.body)?;
             if fragment.kind == CLIENT_HELLO && fragment.sequence == 0 {
-                self.add_fragment(&fragment);
+                useful |= self.add_fragment(&fragment);
             }
         }
-        if self.parts.len() > before {
+        if useful {
             self.datagrams.push(datagram.to_vec());
         }
         self.is_complete().then(|| srtp_profiles(&self.body).unwrap_or_default())
     }
 
-    fn add_fragment(&mut self, fragment: &Fragment<'_>) {
-        if fragment.length > MAX_HELLO || self.datagrams.len() >= MAX_HELLO_DATAGRAMS {
-            return;
+    /// `false`: it brought nothing new.
+    fn add_fragment(&mut self, fragment: &Fragment<'_>) -> bool {
+        if fragment.length > MAX_HELLO {
+            return false;
         }
         if self.body.len() != fragment.length {
             *self = Self { body: vec![0; fragment.length], ..Self::default() };
         }
         let part = (fragment.offset, fragment.offset + fragment.bytes.len());
-        if let Some(place) = self.body.get_mut(part.0..part.1)
-            && !self.parts.contains(&part)
-        {
-            place.copy_from_slice(fragment.bytes);
-            self.parts.push(part);
+        let Some(place) = self.body.get_mut(part.0..part.1) else { return false };
+        if self.parts.contains(&part) {
+            return false;
         }
+        place.copy_from_slice(fragment.bytes);
+        self.parts.push(part);
+        true
     }
 
     fn is_complete(&self) -> bool {
@@ -228,4 +238,120 @@ fn skip(bytes: &[u8], prefix: usize) -> Option<&[u8]> {
     let (length, rest) = bytes.split_at_checked(prefix)?;
     let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     rest.get(length..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+        let mut out = vec![kind, 254, 253, 0, epoch, 0, 0, 0, 0, 0, 0];
+        out.extend((body.len() as u16).to_be_bytes());
+        out.extend(body);
+        out
+    }
+
+    fn fragment(kind: u8, sequence: u8, message: &[u8], from: usize, to: usize) -> Vec<u8> {
+        let number = |n: usize| [0, (n >> 8) as u8, n as u8];
+        let mut body = vec![kind];
+        body.extend(number(message.len()));
+        body.extend([0, sequence]);
+        body.extend(number(from));
+        body.extend(number(to - from));
+        body.extend(&message[from..to]);
+        record(HANDSHAKE, 0, &body)
+    }
+
+    fn hello(profiles: &[u8]) -> Vec<u8> {
+        let mut out = vec![254, 253];
+        out.extend([7; 32]);
+        out.extend([0, 0, 0, 2, 0xC0, 0x2B, 1, 0]);
+        let value = [&[0, profiles.len() as u8], profiles, &[0]].concat();
+        let srtp = [&[0, 14, 0, value.len() as u8], &value[..]].concat();
+        let other = [0, 23, 0, 0];
+        out.extend(((other.len() + srtp.len()) as u16).to_be_bytes());
+        out.extend(other);
+        out.extend(srtp);
+        out
+    }
+
+    #[test]
+    fn only_what_is_new_is_fresh() {
+        let mut sieve = Sieve::default();
+        let message = [9; 40];
+        let halves = [fragment(11, 1, &message, 0, 20), fragment(11, 1, &message, 20, 40)];
+        assert_eq!(sieve.sift(&halves[0]), Sifted::Fresh);
+        assert_eq!(sieve.sift(&halves[0]), Sifted::Repeat);
+        assert_eq!(sieve.sift(&halves.concat()), Sifted::Fresh);
+        assert_eq!(sieve.sift(&halves.concat()), Sifted::Repeat);
+        // A repeat with a ChangeCipherSpec or an encrypted record is let through.
+        let with_change = [&halves[0][..], &record(CHANGE_CIPHER_SPEC, 0, &[1])].concat();
+        assert_eq!(sieve.sift(&with_change), Sifted::Fresh);
+        assert_eq!(sieve.sift(&record(HANDSHAKE, 1, &[0; 40])), Sifted::Fresh);
+    }
+
+    #[test]
+    fn the_first_hello_may_repeat_until_the_second() {
+        let mut sieve = Sieve::default();
+        let message = hello(&[0, 7]);
+        let whole = |sequence| fragment(CLIENT_HELLO, sequence, &message, 0, message.len());
+        assert_eq!(sieve.sift(&whole(0)), Sifted::Fresh);
+        assert_eq!(sieve.sift(&whole(0)), Sifted::Fresh);
+        assert_eq!(sieve.sift(&whole(1)), Sifted::Fresh);
+        assert_eq!(sieve.sift(&whole(0)), Sifted::Repeat);
+        assert_eq!(sieve.sift(&whole(1)), Sifted::Repeat);
+    }
+
+    #[test]
+    fn what_a_handshake_does_not_need_is_bad() {
+        let mut sieve = Sieve::default();
+        let bad = [
+            record(23, 0, b"application data in clear"),
+            record(CHANGE_CIPHER_SPEC, 0, &[2]),
+            record(ALERT, 0, &[2]),
+            record(HANDSHAKE, 2, &[0; 40]),
+            record(HANDSHAKE, 0, &[1, 0, 0, 9]),
+            record(HANDSHAKE, 0, &[]),
+            vec![HANDSHAKE, 254, 253],
+            vec![HANDSHAKE, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1],
+        ];
+        for datagram in bad {
+            assert_eq!(sieve.sift(&datagram), Sifted::Bad, "{datagram:?}");
+        }
+        let early = record(23, 1, b"encrypted");
+        let taken = (0..1000).filter(|_| sieve.sift(&early) == Sifted::Fresh).count();
+        assert_eq!(taken, MAX_EARLY as usize);
+    }
+
+    #[test]
+    fn a_hello_is_put_together_from_pieces_in_any_order() {
+        let message = hello(&[0, 8, 0, 1]);
+        let end = message.len();
+        let piece = |from, to| fragment(CLIENT_HELLO, 0, &message, from, to);
+        let mut first = FirstHello::default();
+        assert_eq!(first.add(&piece(40, end)), None);
+        assert_eq!(first.add(&piece(0, 20)), None);
+        assert_eq!(first.add(&piece(0, 20)), None);
+        assert_eq!(first.add(&piece(15, 45)), Some(vec![8, 1]));
+        assert_eq!(first.datagrams.len(), 3);
+    }
+
+    #[test]
+    fn made_up_pieces_do_not_keep_the_hello_out() {
+        let message = hello(&[0, 7]);
+        let (middle, end) = (30, message.len());
+        let mut first = FirstHello::default();
+        for length in 100..200 {
+            let noise = vec![1; length];
+            assert_eq!(first.add(&fragment(CLIENT_HELLO, 0, &noise, 3, 9)), None);
+            assert!(first.datagrams.len() <= MAX_HELLO_DATAGRAMS);
+        }
+        assert_eq!(first.add(&fragment(CLIENT_HELLO, 0, &message, 0, middle)), None);
+        let offered = first.add(&fragment(CLIENT_HELLO, 0, &message, middle, end));
+        assert_eq!(offered, Some(vec![7]));
+        assert_eq!(first.datagrams.len(), 2, "exactly its own pieces");
+        for length in 0..end {
+            let _ = srtp_profiles(&message[..length]);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// rtc-dtls as it is fails one join in six here, see `records::Sieve`.
+/// Without `records::Sieve` some of these never connect.
 #[test]
 fn sixty_of_sixty_joins_connect_at_20_percent_loss_of_dtls() {
     for server_role in [DtlsRole::Passive, DtlsRole::Active] {
