@@ -31,7 +31,15 @@ function api(): Api {
 
 const exchange = (token: string, expiresAt: string) => ({
   status: 200,
-  body: { token, expiresAt, role: 'patient', userId: 'p', name: 'Anna', sessionId: 's1', clinic: 'c' },
+  body: {
+    token,
+    expiresAt,
+    role: 'patient',
+    userId: 'p',
+    name: 'Anna',
+    sessionId: 's1',
+    clinic: 'c',
+  },
 });
 
 const EXCHANGE = '/api/v1/links/exchange';
@@ -86,7 +94,10 @@ describe('the link', () => {
 describe('the token', () => {
   it('is kept, and renewed a minute before it ends', async () => {
     const a = api();
-    answers[EXCHANGE] = [exchange('t1', '2026-01-05T09:05:00Z'), exchange('t2', '2026-01-05T10:00:00Z')];
+    answers[EXCHANGE] = [
+      exchange('t1', '2026-01-05T09:05:00Z'),
+      exchange('t2', '2026-01-05T10:00:00Z'),
+    ];
     expect([await a.token(), await a.token()]).toEqual(['t1', 't1']);
     vi.setSystemTime(Date.UTC(2026, 0, 5, 9, 4, 1));
     expect(await a.token()).toBe('t2');
@@ -105,7 +116,10 @@ describe('the token', () => {
 
   it('is renewed once when the server refuses it', async () => {
     const a = api();
-    answers[EXCHANGE] = [exchange('t1', '2026-01-05T10:00:00Z'), exchange('t2', '2026-01-05T10:00:00Z')];
+    answers[EXCHANGE] = [
+      exchange('t1', '2026-01-05T10:00:00Z'),
+      exchange('t2', '2026-01-05T10:00:00Z'),
+    ];
     answers[JOIN] = [{ status: 401 }, { status: 202, body: { position: 2 } }];
     expect(await a.join('s1')).toEqual({ kind: 'waiting', position: 2 });
     expect(calls.filter((c) => c.path === JOIN).map((c) => c.authorization)).toEqual([
@@ -125,7 +139,13 @@ describe('the token', () => {
 
 describe('joining', () => {
   it('gives the room once admitted', async () => {
-    const access = { accessToken: 'r', url: 'ws://x', roomName: 'r1', identity: 'p', iceServers: [] };
+    const access = {
+      accessToken: 'r',
+      url: 'ws://x',
+      roomName: 'r1',
+      identity: 'p',
+      iceServers: [],
+    };
     answers[JOIN] = [{ status: 200, body: access }];
     expect(await api().join('s1')).toEqual({ kind: 'room', access });
   });

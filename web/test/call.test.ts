@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { meaningOf, type Phase, REJOIN_FOR_MS, rejoinPause, step } from '../src/shared/call/phase';
-import { linkIsWeak, type LinkSample, readLink } from '../src/shared/call/quality';
+import { type LinkSample, linkIsWeak, readLink } from '../src/shared/call/quality';
 import { type LinkFacts, linkWords } from '../src/shared/call/status';
 import { aSession } from './session';
 

@@ -184,7 +184,16 @@ describe('the channel', () => {
 
 describe('frames', () => {
   it('drops what is not a known frame', () => {
-    const bad = ['', 'null', '[]', '7', '{}', '{"type":1}', '{"type":"NEWER","payload":{}}', '{"type"'];
+    const bad = [
+      '',
+      'null',
+      '[]',
+      '7',
+      '{}',
+      '{"type":1}',
+      '{"type":"NEWER","payload":{}}',
+      '{"type"',
+    ];
     for (const text of bad) expect(readFrame(text)).toBeNull();
     expect(readFrame(new ArrayBuffer(4))).toBeNull();
   });
@@ -197,7 +206,9 @@ describe('frames', () => {
 
 describe('addresses and pauses', () => {
   it('keeps the secret of the link out of the channel’s address', () => {
-    expect(socketUrl('/api/c', 'https://clinic.example/visit#secret')).toBe('wss://clinic.example/api/c');
+    expect(socketUrl('/api/c', 'https://clinic.example/visit#secret')).toBe(
+      'wss://clinic.example/api/c',
+    );
     expect(socketUrl('/api/c', 'http://127.0.0.1:8000/visit#s')).toBe('ws://127.0.0.1:8000/api/c');
   });
 

@@ -34,7 +34,11 @@ describe('the list', () => {
 
   it('puts who waits longest first and what is over last', () => {
     const sessions = [
-      aSession({ sessionId: 'over', status: 'COMPLETED', scheduledStartTime: '2026-01-05T07:00:00Z' }),
+      aSession({
+        sessionId: 'over',
+        status: 'COMPLETED',
+        scheduledStartTime: '2026-01-05T07:00:00Z',
+      }),
       aSession({ sessionId: 'later', scheduledStartTime: '2026-01-05T11:00:00Z' }),
       aSession({ sessionId: 'sooner', scheduledStartTime: '2026-01-05T10:00:00Z' }),
       aSession({ sessionId: 'unplanned', scheduledStartTime: null }),

@@ -40,13 +40,9 @@ describe('times', () => {
 
 describe('initials', () => {
   it('leave out the title', () => {
-    expect(['Dr. Ines Moreau', 'anna keller', 'Plato', 'Ana María de la Cruz', ''].map(initials)).toEqual([
-      'IM',
-      'AK',
-      'P',
-      'AC',
-      '',
-    ]);
+    expect(
+      ['Dr. Ines Moreau', 'anna keller', 'Plato', 'Ana María de la Cruz', ''].map(initials),
+    ).toEqual(['IM', 'AK', 'P', 'AC', '']);
   });
 });
 
@@ -83,7 +79,17 @@ describe('device problems', () => {
 
 describe('problems', () => {
   it('have words without codes', () => {
-    for (const kind of ['offline', 'link-unknown', 'link-expired', 'over', 'refused', 'full', 'changed', 'busy', 'server'] as const) {
+    for (const kind of [
+      'offline',
+      'link-unknown',
+      'link-expired',
+      'over',
+      'refused',
+      'full',
+      'changed',
+      'busy',
+      'server',
+    ] as const) {
       const { title, advice } = problemWords(kind);
       expect(`${title} ${advice}`).not.toMatch(/error|\d{3}|token|http/i);
     }

@@ -53,7 +53,11 @@ describe('the patient’s visit', () => {
   });
 
   it('keeps the reason of a failed entry until the next try', () => {
-    const failed = run({ type: 'OPENED' }, { type: 'ENTER' }, { type: 'ENTER_FAILED', kind: 'busy' });
+    const failed = run(
+      { type: 'OPENED' },
+      { type: 'ENTER' },
+      { type: 'ENTER_FAILED', kind: 'busy' },
+    );
     expect(failed).toEqual({ at: 'check', entering: false, problem: 'busy' });
     expect(step(failed, { type: 'ENTER' })).toMatchObject({ problem: null });
   });

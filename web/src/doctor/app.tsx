@@ -34,7 +34,12 @@ export function App(props: { controller: DeskController }) {
     case 'call':
       return <CallView controller={controller} />;
     case 'finished':
-      return <FinishedView controller={controller} session={controller.sessions.value.get(desk.sessionId)} />;
+      return (
+        <FinishedView
+          controller={controller}
+          session={controller.sessions.value.get(desk.sessionId)}
+        />
+      );
   }
 }
 

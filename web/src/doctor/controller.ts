@@ -79,7 +79,8 @@ export class DeskController {
   /** Within the call: lets a person in who waits for this consultation. */
   async admitHere(userId: string): Promise<void> {
     const id = this.consultation.value?.id;
-    if (id !== undefined) await this.#act('They could not be let in.', () => this.api.admit(id, userId));
+    if (id !== undefined)
+      await this.#act('They could not be let in.', () => this.api.admit(id, userId));
   }
 
   async sendBack(userId: string): Promise<void> {

@@ -67,7 +67,9 @@ const RENEW_BEFORE_MS = 60_000;
 
 /** Kinds that asking again cannot cure. */
 export function isFinal(kind: ProblemKind): boolean {
-  return kind === 'over' || kind === 'refused' || kind === 'link-unknown' || kind === 'link-expired';
+  return (
+    kind === 'over' || kind === 'refused' || kind === 'link-unknown' || kind === 'link-expired'
+  );
 }
 
 /** How the page reaches the server; replaced in tests. */

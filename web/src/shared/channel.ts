@@ -76,7 +76,8 @@ export function readFrame(data: unknown): ServerFrame | null {
   if (typeof value !== 'object' || value === null || !('type' in value)) return null;
   if (typeof value.type !== 'string' || !KNOWN.has(value.type)) return null;
   const payload = 'payload' in value ? value.payload : {};
-  if (typeof payload !== 'object' || payload === null) return { type: value.type, payload: {} } as ServerFrame;
+  if (typeof payload !== 'object' || payload === null)
+    return { type: value.type, payload: {} } as ServerFrame;
   return { type: value.type, payload } as ServerFrame;
 }
 

@@ -103,7 +103,10 @@ export class Chat {
     if (content === '') return;
     const clientId = this.#options.newId();
     const timestamp = new Date(this.#options.now()).toISOString();
-    this.#outgoing.value = [...this.#outgoing.value, { clientId, content, timestamp, failed: false }];
+    this.#outgoing.value = [
+      ...this.#outgoing.value,
+      { clientId, content, timestamp, failed: false },
+    ];
     this.#transmit(clientId, content);
   }
 

@@ -84,7 +84,10 @@ export interface Page<T> {
 
 /** What the server says on a channel. Unknown types are dropped by the channel client. */
 export type ServerFrame =
-  | { type: 'READY'; payload: { sessionId?: string; userId: string; role: string; status?: string } }
+  | {
+      type: 'READY';
+      payload: { sessionId?: string; userId: string; role: string; status?: string };
+    }
   | { type: 'CHAT_MESSAGE'; payload: ChatMessage }
   | {
       type: 'SESSION_STATUS';

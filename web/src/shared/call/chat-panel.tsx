@@ -7,11 +7,7 @@ import { type Chat, type ChatLine, LONGEST_MESSAGE } from '../chat';
 import { timeOfDay } from '../format';
 import { CloseIcon, SendIcon } from '../ui/icons';
 
-export function ChatPanel(props: {
-  chat: Chat;
-  channelState: ChannelState;
-  onClose: () => void;
-}) {
+export function ChatPanel(props: { chat: Chat; channelState: ChannelState; onClose: () => void }) {
   const { chat } = props;
   const list = useRef<HTMLDivElement>(null);
   const lines = chat.lines.value;
@@ -34,10 +30,16 @@ export function ChatPanel(props: {
     >
       <header class="chat-head">
         <h2>Chat</h2>
-        <button type="button" class="round round-plain" aria-label="Close chat" onClick={props.onClose}>
+        <button
+          type="button"
+          class="round round-plain"
+          aria-label="Close chat"
+          onClick={props.onClose}
+        >
           <CloseIcon />
         </button>
       </header>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a keyboard must be able to scroll it */}
       <div ref={list} class="chat-lines" role="log" aria-label="Messages" tabIndex={0}>
         <ol>
           {chat.more.value && (
@@ -53,7 +55,9 @@ export function ChatPanel(props: {
             </li>
           )}
           {lines.length === 0 && (
-            <li class="chat-none">No messages yet. What you write here is kept with the consultation.</li>
+            <li class="chat-none">
+              No messages yet. What you write here is kept with the consultation.
+            </li>
           )}
           {lines.map((line) => (
             <Line key={line.key} line={line} chat={chat} />
@@ -127,7 +131,12 @@ function Composer(props: { chat: Chat }) {
           send();
         }}
       />
-      <button type="submit" class="round round-main" aria-label="Send message" disabled={text.value.trim() === ''}>
+      <button
+        type="submit"
+        class="round round-main"
+        aria-label="Send message"
+        disabled={text.value.trim() === ''}
+      >
         <SendIcon />
       </button>
     </form>

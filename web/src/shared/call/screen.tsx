@@ -9,8 +9,8 @@ import { SpeakerIcon } from '../ui/icons';
 import { Elapsed, Notice } from '../ui/parts';
 import { ChatPanel } from './chat-panel';
 import { Controls } from './controls';
-import type { CallModel } from './model';
 import { DeviceDialog } from './device-dialog';
+import type { CallModel } from './model';
 import { Stage } from './stage';
 import { linkWords } from './status';
 

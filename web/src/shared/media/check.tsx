@@ -2,7 +2,13 @@
 
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { CameraIcon, CameraOffIcon, MicrophoneIcon, MicrophoneOffIcon, SpeakerIcon } from '../ui/icons';
+import {
+  CameraIcon,
+  CameraOffIcon,
+  MicrophoneIcon,
+  MicrophoneOffIcon,
+  SpeakerIcon,
+} from '../ui/icons';
 import { Notice } from '../ui/parts';
 import { playTestSound, watchLevel } from './level';
 import type { DeviceState, Preview } from './preview';
@@ -87,9 +93,17 @@ function Toggle(props: { device: Device; state: DeviceState; preview: Preview })
       disabled={props.state.is === 'asking'}
       onClick={() => void preview.turn(device, !on)}
     >
-      {device === 'camera'
-        ? on ? <CameraIcon /> : <CameraOffIcon />
-        : on ? <MicrophoneIcon /> : <MicrophoneOffIcon />}
+      {device === 'camera' ? (
+        on ? (
+          <CameraIcon />
+        ) : (
+          <CameraOffIcon />
+        )
+      ) : on ? (
+        <MicrophoneIcon />
+      ) : (
+        <MicrophoneOffIcon />
+      )}
     </button>
   );
 }
@@ -134,6 +148,7 @@ function LevelMeter(props: { state: DeviceState }) {
             ? 'Your microphone works'
             : 'Say something: the bar should move'}
       </p>
+      {/* biome-ignore lint/a11y/useSemanticElements: browsers draw a meter each in their own way */}
       <div
         class="level-bar"
         role="meter"

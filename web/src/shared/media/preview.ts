@@ -132,7 +132,8 @@ export class Preview {
 
   async #capture(asked: Device[]): Promise<DeviceProblem | null> {
     const constraints: MediaStreamConstraints = {};
-    if (asked.includes('camera')) constraints.video = constraintsOf('camera', this.chosen.value.camera);
+    if (asked.includes('camera'))
+      constraints.video = constraintsOf('camera', this.chosen.value.camera);
     if (asked.includes('microphone')) {
       constraints.audio = constraintsOf('microphone', this.chosen.value.microphone);
     }

@@ -42,9 +42,7 @@ export const ScreenIcon = icon(
     <path d="M8.5 20h7M12 13.5V8m-2.5 2.4L12 8l2.5 2.4" />
   </>,
 );
-export const ChatIcon = icon(
-  <path d="M4 5.5h16v11H10l-4.5 3.5v-3.5H4z" />,
-);
+export const ChatIcon = icon(<path d="M4 5.5h16v11H10l-4.5 3.5v-3.5H4z" />);
 export const SettingsIcon = icon(
   <>
     <path d="M4 7h9M19 7h1M4 17h1M11 17h9" />
@@ -55,9 +53,7 @@ export const SettingsIcon = icon(
 export const HangUpIcon = icon(
   <path d="M3.5 15.5c-1-4 3.5-7 8.5-7s9.5 3 8.5 7l-4.5-.9.1-2.7c-2.6-.9-5.6-.9-8.2 0l.1 2.7z" />,
 );
-export const LeaveIcon = icon(
-  <path d="M10 4.5H5.5v15H10M14 8l4.5 4-4.5 4M18 12H9.5" />,
-);
+export const LeaveIcon = icon(<path d="M10 4.5H5.5v15H10M14 8l4.5 4-4.5 4M18 12H9.5" />);
 export const CloseIcon = icon(<path d="M6 6l12 12M18 6L6 18" />);
 export const SendIcon = icon(<path d="M4 12l16-7.5-5 15-3.5-6z" />);
 export const SpeakerIcon = icon(
