@@ -75,7 +75,7 @@ pub struct RoomAccess {
     /// The room.
     pub room_name: String,
     /// Who the bearer is in the room.
-    pub identity: String,
+    pub identity: Private<String>,
     /// What the bearer is in the consultation.
     pub role: PersonRole,
     /// When the token ends.
@@ -187,7 +187,7 @@ impl Control {
         Ok(Joined::Room(Box::new(RoomAccess {
             access_token: Private::new(token),
             room_name: consultation.room_name.clone(),
-            identity: user_id.to_owned(),
+            identity: Private::new(user_id.to_owned()),
             role: person.role,
             expires_at: Self::ends_in(ttl),
             url: socket_url(&self.config.public_url),
@@ -285,7 +285,7 @@ impl RoomAnswer {
         Self {
             access_token: access.access_token.reveal().clone(),
             room_name: access.room_name.clone(),
-            identity: access.identity.clone(),
+            identity: access.identity.reveal().clone(),
             participant_type: access.role.as_type(),
             ice_servers,
             token_expires_at: view::time(access.expires_at),
