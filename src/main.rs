@@ -1,3 +1,58 @@
 //! The `bedside` command.
 
-fn main() {}
+mod assets;
+mod bot;
+mod cli;
+mod config;
+mod demo;
+mod edge;
+mod http;
+mod metrics;
+mod shutdown;
+mod telemetry;
+mod tokens;
+mod wire;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::config::Config;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one place where an error of the whole command is told.
+            let _closed = writeln!(std::io::stderr(), "bedside: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(file) => {
+            let config = Config::load(&file.sources())?;
+            config.check_secrets()?;
+            runtime()?.block_on(wire::serve(&config))
+        }
+        Command::Demo(demo) => runtime()?.block_on(demo::run(&demo)),
+        Command::Token(token) => print(&tokens::mint(token)?),
+        Command::Config(ConfigCommand::Print { file, .. }) => {
+            print(&Config::load(&file.sources())?.redacted())
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    Ok(out.flush()?)
+}

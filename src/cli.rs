@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use crate::config::{Sources, parse_period};
+
+/// Self-hosted video consultations: one binary with SFU, signaling and control plane.
+#[derive(Debug, Parser)]
+#[command(name = "bedside", version, about)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server.
+    Serve(ConfigFile),
+    /// Try it: a seeded clinic in a temporary database, and a synthetic patient.
+    Demo(Demo),
+    /// Print a signed token, for trying things.
+    #[command(subcommand)]
+    Token(Token),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Where the configuration file is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigFile {
+    /// TOML file (also BEDSIDE_CONFIG).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The settings' sources without any flag.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources { file: self.config.clone(), ..Sources::default() }
+    }
+}
+
+/// Flags of `bedside demo`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Demo {
+    /// Address to bind and to tell clients [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) host: Option<IpAddr>,
+    /// HTTP port, 0 = any free one [default: 8000].
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// First UDP port for media, 0 = any free ones [default: 7882].
+    #[arg(long)]
+    pub(crate) media_port: Option<u16>,
+    /// Address to tell clients instead of the bound one; may be given more than once.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) advertise: Vec<IpAddr>,
+    /// Start no synthetic patient.
+    #[arg(long)]
+    pub(crate) no_bot: bool,
+    /// Print one line of JSON on standard output once ready.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+impl Demo {
+    /// The settings' sources with these flags; `listen` is what file and environment say.
+    pub(crate) fn sources(&self, listen: std::net::SocketAddr) -> Sources {
+        let mut flags = Vec::new();
+        if self.host.is_some() || self.port.is_some() {
+            let host = self.host.unwrap_or_else(|| listen.ip());
+            let port = self.port.unwrap_or_else(|| listen.port());
+            let listen = std::net::SocketAddr::new(host, port);
+            flags.push(("http.listen", Value::from(listen.to_string())));
+        }
+        if let Some(host) = self.host {
+            flags.push(("media.bind", Value::from(host.to_string())));
+            flags.push(("media.advertise", Value::from(vec![host.to_string()])));
+        }
+        if !self.advertise.is_empty() {
+            let list: Vec<String> = self.advertise.iter().map(IpAddr::to_string).collect();
+            flags.push(("media.advertise", Value::from(list)));
+        }
+        if let Some(port) = self.media_port {
+            flags.push(("media.port", Value::from(port)));
+        }
+        Sources { file: self.file.config.clone(), demo: true, flags }
+    }
+}
+
+/// Kinds of tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// A token that opens a room.
+    Room {
+        /// Name of the room.
+        #[arg(long)]
+        room: String,
+        /// Who comes in; unique in the room.
+        #[arg(long)]
+        identity: String,
+        /// Name that others see.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// How long it is valid.
+        #[arg(long, default_value = "1h", value_parser = period)]
+        ttl: Duration,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// A bearer token for the API.
+    Api {
+        /// What its holder may do.
+        #[arg(long)]
+        role: Role,
+        /// Whose it is.
+        #[arg(long)]
+        user: String,
+        /// Clinic it belongs to.
+        #[arg(long, default_value = "demo")]
+        clinic: String,
+        /// How long it is valid.
+        #[arg(long, default_value = "1h", value_parser = period)]
+        ttl: Duration,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+/// Roles of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Sees and runs the doctor's own consultations.
+    Doctor,
+    /// Sees the patient's own consultations.
+    Patient,
+    /// Another service of the clinic.
+    Service,
+    /// Everything in the clinic.
+    Admin,
+}
+
+/// `bedside config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the settings that are in force, as a TOML file.
+    Print {
+        /// Show `<redacted>` for secrets. There is no other form: secrets are never printed.
+        #[arg(long, required = true)]
+        redacted: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    parse_period(text).ok_or_else(|| "a number with ms, s, m, h or d, such as 10m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_demo_reads_its_flags() {
+        let line = "bedside demo --host 0.0.0.0 --port 0 --media-port 9000 --advertise 192.0.2.1 \
+                    --advertise 2001:db8::1 --no-bot --json --config x.toml";
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Demo(demo) = cli.command else { panic!("not the demo") };
+        let sources = demo.sources(([127, 0, 0, 1], 8000).into());
+        let flags: Vec<_> =
+            sources.flags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(
+            flags.last_chunk::<2>().unwrap(),
+            &[
+                r#"media.advertise=["192.0.2.1","2001:db8::1"]"#.to_owned(),
+                "media.port=9000".to_owned()
+            ],
+        );
+        assert!(flags.contains(&r#"http.listen="0.0.0.0:0""#.to_owned()));
+        assert!(demo.no_bot && demo.json);
+    }
+
+    #[test]
+    fn wrong_token_flags_are_refused() {
+        for line in [
+            "bedside token room --room a",
+            "bedside token room --room a --identity b --ttl 5",
+            "bedside token api --role nurse --user u",
+            "bedside config print",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Puts the parts together. Only this page knows that they run in one process.
+//!
+//! The order: bind both ports (so that an error names them before anything else happens), open the
+//! database, start the shards' event loop and the control plane's, open the doors. It ends in the
+//! opposite order: rooms are closed with a reason while people can still be told.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bedside_control_plane::{ControlConfig, ControlPlane};
+use bedside_sfu::core::api::Event;
+use bedside_sfu::node::{Node, NodeConfig, StartError};
+use bedside_signaling::rooms::Fact;
+use bedside_signaling::{Signaling, SignalingConfig};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, Media};
+use crate::edge::Edge;
+use crate::metrics::{JoinTimes, Metrics};
+use crate::shutdown::{Ending, Signals};
+use crate::{assets, http, telemetry, tokens};
+
+/// Commands that may wait for a shard, and events for their reader: a second of a busy node.
+const COMMANDS: usize = 1024;
+const EVENTS: usize = 4096;
+const FACTS: usize = 1024;
+/// How long stopped rooms may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What a person must change when a port is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    /// Of the HTTP address.
+    pub(crate) http: &'static str,
+    /// Of the media ports.
+    pub(crate) media: &'static str,
+    /// Of the advertised addresses.
+    pub(crate) advertise: &'static str,
+}
+
+/// The settings' own names.
+pub(crate) const SETTINGS: Names =
+    Names { http: "http.listen", media: "media.port", advertise: "media.advertise" };
+
+/// Everything, running.
+pub(crate) struct Server {
+    /// Where people reach it: `http.public_url`, or the bound address.
+    pub(crate) url: String,
+    /// The consultations.
+    pub(crate) control: ControlPlane,
+    signaling: Signaling,
+    node: Node,
+    draining: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    edge: JoinHandle<()>,
+}
+
+/// `bedside serve`: runs until a signal, then drains.
+pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    telemetry::start(&config.log)?;
+    let server = Server::start(config, SETTINGS).await?;
+    tracing::info!(url = server.url, "ready");
+    signals.next().await;
+    tracing::info!(rooms = server.signaling.size().0, "draining");
+    if signals.bound(config.drain_timeout, server.drain()).await != Ending::Signal {
+        signals.bound(GOODBYE * 2, server.stop()).await;
+    }
+    Ok(())
+}
+
+impl Server {
+    /// Starts all parts and opens the doors.
+    pub(crate) async fn start(config: &Config, names: Names) -> anyhow::Result<Self> {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.one_line(), "starting");
+        if !assets::are_built() {
+            tracing::warn!("the pages are not in this binary: run ./scripts/build");
+        }
+        let advertise = advertised(&config.media, names)?;
+        let edge = Edge::bind(config.http.listen, names.http).await?;
+        let url = public_url(config, edge.address(), &advertise);
+        let (node, events) = start_node(&config.media, advertise, names)?;
+        tracing::info!(http = %edge.address(), media = ?node.ports(), "bound");
+
+        let keys = vec![tokens::keys(config)];
+        let control = ControlPlane::open(ControlConfig {
+            database_url: config.database_url.reveal().clone(),
+            keys: keys.clone(),
+            public_url: url.clone(),
+            allowed_origins: config.http.allowed_origins.clone(),
+            auto_create: config.rooms.auto_create,
+            room_token_ttl: config.rooms.token_ttl,
+            ..ControlConfig::default()
+        })
+        .await
+        .context("database_url")?;
+        let (facts, heard) = mpsc::channel(FACTS);
+        let signaling = Signaling::new(
+            SignalingConfig {
+                keys,
+                allowed_origins: config.http.allowed_origins.clone(),
+                token_ttl: config.rooms.token_ttl,
+                allow_simulate: config.rooms.allow_simulate,
+                ..SignalingConfig::default()
+            },
+            node.handle(),
+            control.doorkeeper(),
+            facts,
+        );
+        control.attach(signaling.clone());
+        let handle = node.handle();
+        let metrics = Metrics::new(Arc::new(move || handle.counters()))?;
+        run_parts(&control, &signaling, events, heard, JoinTimes::new(&metrics));
+
+        let draining = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = watch::channel(false);
+        let doors = signaling.router().merge(control.router()).merge(assets::router());
+        let ready = readiness(&control, &draining);
+        let policy = http::content_security_policy(&url);
+        let router = http::router(doors, metrics.clone(), ready, &policy);
+        let edge = edge.run(router, config.http.max_connections, metrics, stopped);
+        let edge = tokio::spawn(edge);
+        Ok(Self { url, control, signaling, node, draining, stop, edge })
+    }
+
+    /// Takes no new rooms, and waits for the open ones to end.
+    pub(crate) async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.signaling.drain();
+        self.empty().await;
+    }
+
+    /// Tells everybody that it is over, and ends.
+    pub(crate) async fn stop(self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.signaling.shutdown();
+        if tokio::time::timeout(GOODBYE, self.empty()).await.is_err() {
+            tracing::warn!(rooms = self.signaling.size().0, "rooms did not end in time");
+        }
+        // Nobody listens any more if the edge has ended by itself.
+        let _nobody = self.stop.send(true);
+        if tokio::time::timeout(GOODBYE, self.edge).await.is_err() {
+            tracing::debug!("connections were still open");
+        }
+        // Joins threads, each within one turn of its loop.
+        self.node.stop();
+        tracing::info!("stopped");
+    }
+
+    async fn empty(&self) {
+        while self.signaling.size().0 > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The loops that carry events and facts from part to part.
+fn run_parts(
+    control: &ControlPlane,
+    signaling: &Signaling,
+    events: mpsc::Receiver<Event>,
+    mut heard: mpsc::Receiver<Fact>,
+    mut joins: JoinTimes,
+) {
+    tokio::spawn(signaling.clone().run(events));
+    let (facts, for_control) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(fact) = heard.recv().await {
+            if let Fact::Participant { info, .. } = &fact {
+                joins.see(info, Instant::now());
+            }
+            // A slow control plane fills the queue behind us, and gets a snapshot later.
+            if facts.send(fact).await.is_err() {
+                break;
+            }
+        }
+    });
+    tokio::spawn(control.clone().run(for_control));
+}
+
+fn readiness(control: &ControlPlane, draining: &Arc<AtomicBool>) -> http::Readiness {
+    let (control, draining) = (control.clone(), Arc::clone(draining));
+    Arc::new(move || {
+        let (control, draining) = (control.clone(), Arc::clone(&draining));
+        Box::pin(async move {
+            let mut missing = Vec::new();
+            if draining.load(Ordering::Relaxed) {
+                missing.push("draining");
+            }
+            if !control.is_ready().await {
+                missing.push("database");
+            }
+            missing
+        })
+    })
+}
+
+fn start_node(
+    media: &Media,
+    advertise: Vec<IpAddr>,
+    names: Names,
+) -> anyhow::Result<(Node, mpsc::Receiver<Event>)> {
+    let shards = match media.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    };
+    let config = NodeConfig {
+        bind: media.bind,
+        first_port: media.port,
+        shards,
+        advertise,
+        relay: bedside_signaling::livekit::data::relay,
+        commands: COMMANDS,
+        events: EVENTS,
+    };
+    Node::start(config).map_err(|error| {
+        let port = matches!(
+            error,
+            StartError::PortTaken { .. } | StartError::Bind { .. } | StartError::Ports { .. }
+        );
+        let error = anyhow::Error::new(error);
+        if port {
+            error.context(format!("media cannot start: change {}", names.media))
+        } else {
+            error
+        }
+    })
+}
+
+/// The addresses that clients are told.
+fn advertised(media: &Media, names: Names) -> anyhow::Result<Vec<IpAddr>> {
+    let addresses = match (media.advertise.is_empty(), media.bind.is_unspecified()) {
+        (false, _) => media.advertise.clone(),
+        (true, false) => vec![media.bind],
+        (true, true) => own_addresses(media.bind.is_ipv6()),
+    };
+    if addresses.is_empty() || addresses.iter().any(IpAddr::is_unspecified) {
+        anyhow::bail!(
+            "clients must be told a real address when {} is bound: name it with {}",
+            media.bind,
+            names.advertise
+        );
+    }
+    Ok(addresses)
+}
+
+/// The addresses that this machine would use towards the internet. Connecting a UDP socket asks
+/// the routing table and sends nothing.
+fn own_addresses(with_v6: bool) -> Vec<IpAddr> {
+    // Documentation addresses: RFC 5737, RFC 3849.
+    let v4 = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from([192, 0, 2, 1]));
+    let v6 = (IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
+    let wanted = if with_v6 { vec![v4, v6] } else { vec![v4] };
+    let address = |(from, to): (IpAddr, IpAddr)| {
+        let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
+        socket.connect(SocketAddr::new(to, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    wanted.into_iter().filter_map(address).filter(|ip| !ip.is_unspecified()).collect()
+}
+
+fn public_url(config: &Config, bound: SocketAddr, advertise: &[IpAddr]) -> String {
+    if !config.http.public_url.is_empty() {
+        return config.http.public_url.trim_end_matches('/').to_owned();
+    }
+    let ip = match advertise.first() {
+        Some(ip) if bound.ip().is_unspecified() => *ip,
+        _ => bound.ip(),
+    };
+    format!("http://{}", SocketAddr::new(ip, bound.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_address_needs_one_to_tell() {
+        let mut media = Media { advertise: vec![[0, 0, 0, 0].into()], ..Media::default() };
+        let names = Names { advertise: "--advertise", ..SETTINGS };
+        let error = advertised(&media, names).unwrap_err().to_string();
+        assert!(error.contains("--advertise"), "{error}");
+        media.advertise = vec![[192, 0, 2, 1].into()];
+        assert_eq!(advertised(&media, names).unwrap(), media.advertise);
+        media = Media { bind: [127, 0, 0, 1].into(), ..Media::default() };
+        assert_eq!(advertised(&media, names).unwrap(), [media.bind]);
+    }
+
+    #[test]
+    fn links_name_what_people_can_reach() {
+        let mut config = Config::default();
+        let advertise = [IpAddr::from([192, 0, 2, 7])];
+        let any = SocketAddr::from(([0, 0, 0, 0], 8000));
+        assert_eq!(public_url(&config, any, &advertise), "http://192.0.2.7:8000");
+        let local = SocketAddr::from(([127, 0, 0, 1], 1234));
+        assert_eq!(public_url(&config, local, &advertise), "http://127.0.0.1:1234");
+        config.http.public_url = "https://video.example/".to_owned();
+        assert_eq!(public_url(&config, local, &advertise), "https://video.example");
+    }
+}
