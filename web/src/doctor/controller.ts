@@ -36,7 +36,9 @@ export class DeskController {
     effect(() => {
       const call = this.call.value;
       const consultation = this.consultation.peek();
-      if (call && consultation) remember({ sessionId: consultation.id, ...call.wanted.value });
+      if (!call || !consultation) return;
+      const { userId } = this.api.me;
+      remember({ sessionId: consultation.id, userId, ...call.wanted.value });
     });
   }
 
@@ -153,7 +155,7 @@ export class DeskController {
 
   // After a reload in the middle of a call: straight back into it.
   async #resume(): Promise<void> {
-    const before = recall(null);
+    const before = recall(this.api.me.userId);
     const session = before ? this.sessions.value.get(before.sessionId) : undefined;
     if (!before || !session || isOver(session.status)) return;
     await this.#enter(session.sessionId, null, before);

@@ -7,6 +7,7 @@ import type { CallModel } from '../shared/call/model';
 import type { Gone } from '../shared/call/phase';
 import { Consultation } from '../shared/consultation';
 import { Preview } from '../shared/media/preview';
+import type { Device } from '../shared/media/problem';
 import { forget, recall, remember } from '../shared/remember';
 import { isOver, type JoinAnswer, type RoomAccess } from '../shared/types';
 import { kindOfError } from '../shared/words';
@@ -30,7 +31,7 @@ export class VisitController {
     effect(() => {
       const call = this.call.value;
       const consultation = this.consultation.peek();
-      if (call && consultation) remember({ sessionId: consultation.id, ...call.wanted.value });
+      if (call && consultation) this.#remember(consultation, call.wanted.value);
     });
   }
 
@@ -77,7 +78,8 @@ export class VisitController {
   }
 
   async #check(sessionId: string): Promise<void> {
-    const before = recall(sessionId);
+    const held = recall(this.api.me.userId);
+    const before = held?.sessionId === sessionId ? held : null;
     const asked = this.preview.start(before ?? { camera: true, microphone: true });
     if (before) await this.enter();
     await asked;
@@ -90,8 +92,7 @@ export class VisitController {
     prefetchCall();
     const consultation = this.consultation.value;
     if (!consultation) return;
-    remember({
-      sessionId: consultation.id,
+    this.#remember(consultation, {
       camera: this.preview.camera.value.is !== 'off',
       microphone: this.preview.microphone.value.is !== 'off',
     });
@@ -119,6 +120,10 @@ export class VisitController {
     consultation?.close();
     // The server also notices the absence by itself; this tells the doctor at once.
     if (consultation) await this.api.leave(consultation.id).catch(() => undefined);
+  }
+
+  #remember(consultation: Consultation, wanted: Readonly<Record<Device, boolean>>): void {
+    remember({ sessionId: consultation.id, userId: this.api.me.userId, ...wanted });
   }
 
   #dispatch(event: VisitEvent): void {

@@ -4,6 +4,8 @@
 
 export interface Remembered {
   sessionId: string;
+  /** Two links may be opened one after the other in one tab. */
+  userId: string;
   camera: boolean;
   microphone: boolean;
 }
@@ -26,12 +28,12 @@ export function forget(): void {
   }
 }
 
-/** The call that this tab was in, if it was this consultation's (`null`: any). */
-export function recall(sessionId: string | null): Remembered | null {
+/** The call that this tab was in as this person. */
+export function recall(userId: string): Remembered | null {
   try {
     const value: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? 'null');
     if (!isRemembered(value)) return null;
-    return sessionId === null || value.sessionId === sessionId ? value : null;
+    return value.userId === userId ? value : null;
   } catch {
     return null;
   }
@@ -43,6 +45,8 @@ function isRemembered(value: unknown): value is Remembered {
     value !== null &&
     'sessionId' in value &&
     typeof value.sessionId === 'string' &&
+    'userId' in value &&
+    typeof value.userId === 'string' &&
     'camera' in value &&
     typeof value.camera === 'boolean' &&
     'microphone' in value &&

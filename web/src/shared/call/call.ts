@@ -163,14 +163,18 @@ export class Call implements CallModel {
   // Both at once, so that they share one negotiation. The tracks stay the SDK's to restart
   // (`false`: not the caller's), which is what lets it switch devices and mend ended ones.
   async #publishHandedOver(): Promise<void> {
-    const { camera, microphone } = this.#options.media;
+    const { camera, cameraId, microphone, microphoneId } = this.#options.media;
     const publish: Promise<unknown>[] = [];
     if (microphone) {
-      const track = new LocalAudioTrack(microphone, { ...MICROPHONE }, false);
+      const track = new LocalAudioTrack(
+        microphone,
+        { ...MICROPHONE, ...idOf(microphoneId) },
+        false,
+      );
       publish.push(this.#publish('microphone', track, Track.Source.Microphone));
     }
     if (camera) {
-      const track = new LocalVideoTrack(camera, { ...CAMERA }, false);
+      const track = new LocalVideoTrack(camera, { ...CAMERA, ...idOf(cameraId) }, false);
       publish.push(this.#publish('camera', track, Track.Source.Camera));
     }
     await Promise.all(publish);
