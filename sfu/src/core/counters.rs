@@ -84,6 +84,8 @@ counters! {
     dropped_unbound,
     /// Datagrams refused for another reason.
     dropped_other,
+    /// Offers that could not be answered.
+    bad_offers,
     /// DTLS handshakes that failed.
     dtls_failures,
     /// Peers whose keys are there.

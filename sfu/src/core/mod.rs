@@ -1,14 +1,36 @@
 //! The pure part of the engine. No runtime, socket, thread, clock, lock or randomness of its own.
 
 pub mod api;
+mod cache;
 pub mod codec;
+mod context;
 pub mod counters;
+mod data;
+pub mod engine;
+mod feedback;
 pub mod ice;
+mod layers;
+mod link;
+mod media;
+mod negotiation;
+mod outgoing;
+mod participant;
 pub mod peer;
+mod peering;
+mod reception;
+mod red;
+mod requests;
+mod room;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
+mod spans;
+mod speakers;
 pub mod srtp;
+mod streams;
+mod subscribing;
+mod subscription;
+mod track;
 pub mod twcc;
 
 /// The engine's randomness, seeded by its owner.

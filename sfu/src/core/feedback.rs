@@ -1,0 +1,285 @@
+//! RTCP in both directions, and what time demands of a room: feedback to publishers each 50 ms,
+//! reports each second, repair and keyframe requests when they are due.
+
+use std::time::{Duration, Instant};
+
+use super::api::MediaKind;
+use super::context::{Context, ticks};
+use super::participant::Participant;
+use super::room::Room;
+use super::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
+use super::track::Track;
+
+/// Transport-wide feedback to publishers.
+const FEEDBACK: Duration = Duration::from_millis(50);
+/// Sender and receiver reports.
+const REPORTS: Duration = Duration::from_secs(1);
+/// Reports in one datagram: 12 × (28 + name) bytes stay below 1,200.
+const SENDER_REPORTS: usize = 12;
+/// What fits the header's count field.
+const RECEIVER_BLOCKS: usize = 31;
+/// Transport-wide feedback packets sent at once.
+const FEEDBACK_PACKETS: usize = 8;
+/// A measured round trip is kept within this.
+const ROUND_TRIPS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
+
+impl Room {
+    /// An RTCP compound of a participant, opened.
+    pub(super) fn reports_came(&mut self, ctx: &mut Context<'_>, key: usize, compound: &[u8]) {
+        ctx.counters.rtcp_in += 1;
+        for packet in rtcp::packets(compound) {
+            let Ok(packet) = packet else {
+                ctx.counters.dropped_malformed += 1;
+                return;
+            };
+            match packet {
+                Rtcp::SenderReport { ssrc, info, reports } => {
+                    self.sender_report_came(ctx, key, ssrc, info);
+                    reports.for_each(|block| self.block_came(ctx, key, &block));
+                }
+                Rtcp::ReceiverReport { ssrc: _, reports } => {
+                    reports.for_each(|block| self.block_came(ctx, key, &block));
+                }
+                Rtcp::Nack { sender: _, media, lost } => self.resend(ctx, key, media, lost),
+                Rtcp::Pli { sender: _, media } => self.keyframe_wanted(ctx, key, media),
+                Rtcp::Fir { sender: _, entries } => {
+                    entries.for_each(|(media, _)| self.keyframe_wanted(ctx, key, media));
+                }
+                // The estimate towards subscribers is not used yet.
+                Rtcp::Twcc(_) | Rtcp::Remb { .. } => {}
+                // A track ends by its section, not by its stream.
+                Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
+            }
+        }
+    }
+
+    fn sender_report_came(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        ssrc: u32,
+        info: SenderInfo,
+    ) {
+        let ntp = ctx.ntp();
+        let Some(sender) = self.participants.get_mut(key) else { return };
+        let Some(bound) = sender.streams.get(ssrc).filter(|bound| !bound.repair) else { return };
+        sender.streams.measure_clock(ntp, info.ntp);
+        let track = self.tracks.get_mut(bound.track);
+        if let Some(layer) = track.and_then(|track| track.layers.get_mut(bound.layer)) {
+            layer.report = Some((info, ctx.now));
+        }
+    }
+
+    fn block_came(&mut self, ctx: &mut Context<'_>, key: usize, block: &ReportBlock) {
+        let ntp = (ctx.ntp() >> 16) as u32;
+        let Some(person) = self.participants.get_mut(key) else { return };
+        let at = person.sending.get(&block.ssrc).copied();
+        let Some(sub) = at.and_then(|at| person.subscriptions.get_mut(at)) else { return };
+        let more = block.lost.saturating_sub(sub.reported_lost);
+        ctx.counters.lost_out += u64::try_from(more).unwrap_or(0);
+        sub.reported_lost = block.lost;
+        if block.lsr != 0 {
+            // RFC 3550 §6.4.1, in 1/65536 s.
+            let passed = ntp.wrapping_sub(block.lsr).wrapping_sub(block.dlsr);
+            if (passed as i32) >= 0 {
+                let micros = (u64::from(passed) * 1_000_000) >> 16;
+                let (least, most) = ROUND_TRIPS;
+                person.round_trip = Duration::from_micros(micros).clamp(least, most);
+            }
+        }
+    }
+
+    fn keyframe_wanted(&mut self, ctx: &mut Context<'_>, key: usize, media: u32) {
+        ctx.counters.pli_in += 1;
+        let Some(person) = self.participants.get(key) else { return };
+        let at = person.sending.get(&media).copied();
+        let Some(sub) = at.and_then(|at| person.subscriptions.get(at)) else { return };
+        let (track, layer) = (sub.track, sub.target.or(sub.current));
+        let video = sub.kind == MediaKind::Video;
+        if let Some(layer) = layer.filter(|_| video) {
+            self.ask_keyframe(ctx, track, layer);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
+        for key in everyone {
+            self.peer_timeout(ctx, key);
+            self.ask_for_sections(ctx, key);
+        }
+        self.lifecycle(ctx);
+        for track in self.track_keys() {
+            self.repair_due(ctx, track);
+        }
+        if ctx.now >= self.feedback_at {
+            self.feedback_at = next(self.feedback_at, FEEDBACK, ctx.now);
+            self.transport_feedback(ctx);
+            for track in self.track_keys() {
+                self.retarget(ctx, track);
+            }
+        }
+        if ctx.now >= self.reports_at {
+            self.reports_at = next(self.reports_at, REPORTS, ctx.now);
+            self.send_reports(ctx);
+        }
+        self.speakers_due(ctx);
+        self.plan();
+    }
+
+    /// Plans the next timeout anew.
+    pub(super) fn plan(&mut self) {
+        let flowing = !self.tracks.is_empty();
+        let regular = [self.feedback_at, self.reports_at, self.speakers_at];
+        let regular = regular.into_iter().filter(|_| flowing);
+        let people = self.participants.iter().flat_map(|(_, other)| {
+            let peer = other.link.as_ref().and_then(|link| link.peer.poll_timeout());
+            [peer, other.negotiation.due()]
+        });
+        let layers = self.tracks.iter().flat_map(|(_, track)| &track.layers);
+        let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframe_due()]);
+        let single = people.chain(layers).chain([self.lifecycle_due()]).flatten();
+        self.deadline = single.chain(regular).min();
+    }
+
+    fn peer_timeout(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let Some(link) = link else { return };
+        if link.peer.poll_timeout().is_some_and(|at| at <= ctx.now) {
+            link.peer.handle_timeout(ctx.now);
+            self.peer_events(ctx, key);
+        }
+    }
+
+    /// Repair and keyframe requests to the publisher of a track.
+    fn repair_due(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        let owner = self.participants.get_mut(track.owner);
+        let Some(owner) = owner else { return };
+        let mut keyframes = 0u32;
+        for (at, layer) in track.layers.iter_mut().enumerate() {
+            if layer.keyframe_due().is_some_and(|due| due <= ctx.now) {
+                keyframes |= 1 << at.min(31);
+            }
+            if layer.reception.next_ask().is_none_or(|due| due > ctx.now) {
+                continue;
+            }
+            self.numbers.clear();
+            layer.reception.asks(ctx.now, owner.round_trip, &mut self.numbers);
+            let Some(link) = owner.link.as_mut().filter(|_| !self.numbers.is_empty()) else {
+                continue;
+            };
+            let (sender, media, lost) = (link.ssrc, layer.ssrc, &self.numbers);
+            let write = |out: &mut Vec<u8>| rtcp::write_nack(out, sender, media, lost);
+            if link.send_rtcp(ctx.departures, ctx.counters, write) {
+                ctx.counters.nack_out += lost.len() as u64;
+            }
+        }
+        for at in 0..32 {
+            if keyframes & 1 << at != 0 {
+                self.ask_keyframe(ctx, key, at);
+            }
+        }
+    }
+
+    fn transport_feedback(&mut self, ctx: &mut Context<'_>) {
+        for (_, participant) in &mut self.participants {
+            let Participant { link: Some(link), streams, .. } = participant else { continue };
+            let Some(recorder) = &mut streams.feedback else { continue };
+            let (sender, media) = (link.ssrc, streams.any);
+            for _ in 0..FEEDBACK_PACKETS {
+                if !recorder.pending() {
+                    break;
+                }
+                let write = |out: &mut Vec<u8>| {
+                    recorder.write(out, sender, media);
+                };
+                if !link.send_rtcp(ctx.departures, ctx.counters, write) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn send_reports(&mut self, ctx: &mut Context<'_>) {
+        let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
+        for key in everyone {
+            self.report_reception(ctx, key);
+            self.report_sending(ctx, key);
+        }
+    }
+
+    fn report_reception(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let own = self.tracks.iter_mut().filter(|(_, track)| track.owner == key);
+        let layers = own.flat_map(|(_, track)| &mut track.layers);
+        let mut blocks = Vec::new();
+        for layer in layers.filter(|layer| layer.reception.started() && layer.ssrc != 0) {
+            let before = layer.lost_counted;
+            let lost = layer.reception.lost().max(0);
+            ctx.counters.lost_in += u64::try_from(lost - before).unwrap_or(0);
+            layer.lost_counted = lost.max(before);
+            let mut block = layer.reception.report(layer.ssrc);
+            if let Some((info, at)) = layer.report {
+                block.lsr = (info.ntp >> 16) as u32;
+                block.dlsr = ticks(ctx.now.saturating_duration_since(at), 65_536);
+            }
+            blocks.push(block);
+        }
+        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let Some(link) = link else { return };
+        let sender = link.ssrc;
+        for blocks in blocks.chunks(RECEIVER_BLOCKS) {
+            let write = |out: &mut Vec<u8>| rtcp::write_receiver_report(out, sender, blocks);
+            link.send_rtcp(ctx.departures, ctx.counters, write);
+        }
+    }
+
+    fn report_sending(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let ntp = ctx.ntp();
+        let Some(person) = self.participants.get(key) else { return };
+        let mut reports = Vec::new();
+        for (_, sub) in &person.subscriptions {
+            let Some(track) = self.tracks.get(sub.track) else { continue };
+            let Some(owner) = self.participants.get(track.owner) else { continue };
+            let Some(shift) = sub.clock_shift().filter(|_| sub.packets > 0) else { continue };
+            let layer = sub.current.and_then(|current| track.layers.get(current));
+            let report = layer.and_then(|layer| layer.report);
+            let (Some((info, _)), Some(offset)) = (report, owner.streams.clock_offset) else {
+                continue;
+            };
+            let info = SenderInfo {
+                ntp,
+                rtp_timestamp: media_clock(track, &info, ntp, offset).wrapping_sub(shift),
+                packets: sub.packets,
+                octets: sub.octets,
+            };
+            let name = format!("{}|{}", owner.sid.0, sub.sid.0);
+            reports.push((sub.ssrc, info, name));
+        }
+        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let Some(link) = link else { return };
+        for reports in reports.chunks(SENDER_REPORTS) {
+            let write = |out: &mut Vec<u8>| {
+                for (ssrc, info, name) in reports {
+                    rtcp::write_sender_report(out, *ssrc, info, &[]);
+                    rtcp::write_sdes_cname(out, *ssrc, name);
+                }
+            };
+            link.send_rtcp(ctx.departures, ctx.counters, write);
+        }
+    }
+}
+
+/// What the publisher's media clock shows at our wall clock's `ntp`.
+fn media_clock(track: &Track, report: &SenderInfo, ntp: u64, offset: i64) -> u32 {
+    let theirs = ntp.wrapping_sub(offset as u64);
+    let since = i128::from(theirs.wrapping_sub(report.ntp) as i64);
+    let ticks = (since * i128::from(track.clock)) >> 32;
+    report.rtp_timestamp.wrapping_add(ticks as u32)
+}
+
+/// The next time on a regular grid, or a fresh grid after a pause.
+fn next(planned: Instant, distance: Duration, now: Instant) -> Instant {
+    let next = planned + distance;
+    if next > now { next } else { now + distance }
+}

@@ -1,0 +1,230 @@
+//! The layers of a published track: what arrives of each, and which one a subscription gets.
+
+use std::time::{Duration, Instant};
+
+use super::api::Quality;
+use super::cache::Cache;
+use super::reception::Reception;
+use super::rtcp::SenderInfo;
+
+/// A layer not heard for so long, while another one is heard, has stopped.
+const STOPPED: Duration = Duration::from_millis(700);
+/// The least distance of two keyframe requests of one layer.
+const KEYFRAME_DISTANCE: Duration = Duration::from_millis(300);
+
+/// One encoding of a track.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// Its name in the publisher's description; empty without simulcast.
+    pub(super) rid: String,
+    /// Announced height in pixels, 0 = not said.
+    pub(super) height: u32,
+    /// Media stream; 0 = not known yet.
+    pub(super) ssrc: u32,
+    /// Repair stream; 0 = not known yet.
+    pub(super) repair_ssrc: u32,
+    /// How the media stream arrives.
+    pub(super) reception: Reception,
+    /// What subscribers may ask for again.
+    pub(super) cache: Cache,
+    /// The publisher's last report, and when it came.
+    pub(super) report: Option<(SenderInfo, Instant)>,
+    /// When media last came.
+    pub(super) heard: Option<Instant>,
+    /// Lost packets that the counters know of.
+    pub(super) lost_counted: i64,
+    keyframe_asked: Option<Instant>,
+    keyframe_due: Option<Instant>,
+}
+
+impl Layer {
+    /// A layer of which nothing has come.
+    pub(super) fn new(rid: String, height: u32) -> Self {
+        Self {
+            rid,
+            height,
+            ssrc: 0,
+            repair_ssrc: 0,
+            reception: Reception::new(),
+            cache: Cache::default(),
+            report: None,
+            heard: None,
+            lost_counted: 0,
+            keyframe_asked: None,
+            keyframe_due: None,
+        }
+    }
+
+    /// Another stream carries the layer from now on.
+    pub(super) fn restart(&mut self) {
+        self.reception = Reception::new();
+        self.cache = Cache::default();
+        self.report = None;
+        self.lost_counted = 0;
+    }
+
+    /// Someone needs a keyframe. `true`: ask the publisher now; else the request waits until
+    /// [`Self::keyframe_due`], unless it is met before.
+    pub(super) fn want_keyframe(&mut self, now: Instant) -> bool {
+        if self.ssrc == 0 {
+            return false;
+        }
+        let again = self.keyframe_asked.map(|asked| asked + KEYFRAME_DISTANCE);
+        if let Some(again) = again.filter(|again| *again > now) {
+            self.keyframe_due = Some(again);
+            return false;
+        }
+        self.keyframe_asked = Some(now);
+        self.keyframe_due = None;
+        true
+    }
+
+    /// When a delayed request is to be made.
+    pub(super) const fn keyframe_due(&self) -> Option<Instant> {
+        self.keyframe_due
+    }
+
+    /// A keyframe has come: nobody waits any more.
+    pub(super) fn keyframe_came(&mut self) {
+        self.keyframe_due = None;
+    }
+}
+
+/// What a subscriber wants to see of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Nothing for now.
+    pub(super) disabled: bool,
+    /// The rung, where no height is given.
+    pub(super) quality: Quality,
+    /// Height of the element in pixels; 0 = not given.
+    pub(super) height: u32,
+}
+
+impl Wish {
+    /// Before the subscriber has said anything.
+    pub(super) const fn initial(adaptive: bool) -> Self {
+        let quality = if adaptive { Quality::Low } else { Quality::High };
+        Self { disabled: false, quality, height: 0 }
+    }
+}
+
+/// The layer to forward: the wanted one, or the highest below it that flows, or else the lowest that
+/// flows. `None`: nothing has come yet.
+pub(super) fn choose(layers: &[Layer], wish: &Wish, now: Instant) -> Option<usize> {
+    let wanted = wanted(layers, wish);
+    let newest = layers.iter().filter_map(|layer| layer.heard).max()?;
+    // While all are silent (muted, a still picture) nothing has stopped.
+    let flows = |layer: &Layer| {
+        layer.heard.is_some_and(|heard| newest.saturating_duration_since(heard) < STOPPED)
+            && now >= layer.heard.unwrap_or(now)
+    };
+    let below = layers.iter().take(wanted + 1).rposition(flows);
+    below.or_else(|| layers.iter().position(flows))
+}
+
+/// The layer that a wish names, whether it flows or not.
+fn wanted(layers: &[Layer], wish: &Wish) -> usize {
+    let highest = layers.len().saturating_sub(1);
+    if wish.height > 0 && layers.iter().all(|layer| layer.height > 0) {
+        // A tenth less than the element is not seen.
+        let enough = |layer: &Layer| layer.height * 10 >= wish.height.saturating_mul(9);
+        return layers.iter().position(enough).unwrap_or(highest);
+    }
+    match wish.quality {
+        Quality::Low => 0,
+        Quality::Medium => 1.min(highest),
+        Quality::High => highest,
+    }
+}
+
+/// Where a layer stands on the ladder by its name: `q h f`, or `2 1 0` (low to high). Unknown names
+/// keep the order of the description.
+pub(super) fn sort_rids(rids: &mut [String]) {
+    const LADDERS: [[&str; 3]; 2] = [["q", "h", "f"], ["2", "1", "0"]];
+    for ladder in LADDERS {
+        let rank = |rid: &String| ladder.iter().position(|name| name == rid);
+        if rids.iter().all(|rid| rank(rid).is_some()) {
+            rids.sort_by_key(|rid| rank(rid));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ladder(now: Instant, ages_ms: [Option<u64>; 3]) -> Vec<Layer> {
+        let rung = |(height, age): (u32, Option<u64>)| {
+            let mut layer = Layer::new(String::new(), height);
+            layer.heard = age.map(|age| now - Duration::from_millis(age));
+            layer
+        };
+        [180, 360, 720].into_iter().zip(ages_ms).map(rung).collect()
+    }
+
+    const BEST: Wish = Wish { disabled: false, quality: Quality::High, height: 0 };
+
+    #[test]
+    fn the_highest_that_flows_is_chosen() {
+        let now = Instant::now() + Duration::from_secs(60);
+        assert_eq!(choose(&ladder(now, [Some(5), Some(9), Some(30)]), &BEST, now), Some(2));
+        assert_eq!(choose(&ladder(now, [Some(5), Some(9), Some(800)]), &BEST, now), Some(1));
+        assert_eq!(choose(&ladder(now, [Some(5), None, None]), &BEST, now), Some(0));
+        assert_eq!(choose(&ladder(now, [None, None, None]), &BEST, now), None);
+    }
+
+    #[test]
+    fn silence_of_all_layers_changes_nothing() {
+        let now = Instant::now() + Duration::from_secs(60);
+        assert_eq!(
+            choose(&ladder(now, [Some(9_000), Some(9_010), Some(9_020)]), &BEST, now),
+            Some(2)
+        );
+    }
+
+    #[test]
+    fn wishes_name_a_rung_by_size_or_quality() {
+        let now = Instant::now() + Duration::from_secs(60);
+        let all = ladder(now, [Some(1), Some(1), Some(1)]);
+        let of = |height, quality| choose(&all, &Wish { disabled: false, quality, height }, now);
+        assert_eq!(of(0, Quality::Low), Some(0));
+        assert_eq!(of(0, Quality::Medium), Some(1));
+        assert_eq!(of(180, Quality::High), Some(0));
+        assert_eq!(of(200, Quality::High), Some(0), "a tenth less will do");
+        assert_eq!(of(201, Quality::High), Some(1));
+        assert_eq!(of(2_000, Quality::Low), Some(2));
+    }
+
+    #[test]
+    fn a_wanted_layer_that_does_not_flow_is_replaced() {
+        let now = Instant::now() + Duration::from_secs(60);
+        let low = Wish { quality: Quality::Low, ..BEST };
+        assert_eq!(choose(&ladder(now, [None, Some(1), Some(1)]), &low, now), Some(1));
+    }
+
+    #[test]
+    fn keyframe_requests_keep_their_distance() {
+        let mut layer = Layer::new(String::new(), 0);
+        let start = Instant::now();
+        assert!(!layer.want_keyframe(start), "nobody to ask yet");
+        layer.ssrc = 1;
+        let asked = (0..1_000).filter(|ms| layer.want_keyframe(start + Duration::from_millis(*ms)));
+        assert_eq!(asked.count(), 4);
+        assert!(layer.keyframe_due().is_some());
+        layer.keyframe_came();
+        assert_eq!(layer.keyframe_due(), None);
+    }
+
+    #[test]
+    fn known_names_are_sorted_low_to_high() {
+        let sorted = |names: &[&str]| {
+            let mut rids: Vec<String> = names.iter().map(ToString::to_string).collect();
+            sort_rids(&mut rids);
+            rids.join("")
+        };
+        assert_eq!(sorted(&["f", "q", "h"]), "qhf");
+        assert_eq!(sorted(&["0", "1", "2"]), "210");
+        assert_eq!(sorted(&["hi", "lo"]), "hilo");
+    }
+}

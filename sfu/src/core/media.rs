@@ -1,0 +1,316 @@
+//! The path of a packet: read once, then written and sealed for each subscriber.
+
+use std::time::Instant;
+
+use super::api::{MediaKind, Path};
+use super::cache::Cached;
+use super::codec::{Codec, Vp8, keyframe_start};
+use super::context::Context;
+use super::link::Link;
+use super::peer::{DropReason, Received};
+use super::red;
+use super::room::Room;
+use super::rtcp;
+use super::rtp::{self, Header};
+use super::streams::{Bound, Marks};
+use super::subscription::{Packet, Verdict};
+use super::track::Track;
+
+/// When a gap may be asked for; [`super::reception`] decides the exact time.
+const GAP_CHECK: std::time::Duration = std::time::Duration::from_millis(6);
+
+impl Room {
+    /// A datagram for one participant.
+    pub(super) fn datagram(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        path: Path,
+        received: Instant,
+        data: &mut [u8],
+    ) {
+        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let Some(link) = link else {
+            ctx.counters.dropped_unknown += 1;
+            return;
+        };
+        match link.peer.handle_datagram(ctx.now, path, data) {
+            Received::Rtp { packet, header_len: _ } => self.media(ctx, key, received, packet),
+            Received::Rtcp(compound) => self.reports_came(ctx, key, compound),
+            Received::Handled => {}
+            Received::Dropped(reason) => count_drop(ctx, reason),
+        }
+        self.peer_events(ctx, key);
+    }
+
+    /// An RTP packet, opened.
+    fn media(&mut self, ctx: &mut Context<'_>, key: usize, received: Instant, packet: &[u8]) {
+        ctx.counters.rtp_packets_in += 1;
+        let header = Header::parse(packet);
+        let body = header.and_then(|header| Some((header, rtp::payload(packet, &header)?)));
+        let Some((header, payload)) = body else {
+            ctx.counters.dropped_malformed += 1;
+            return;
+        };
+        let Some(sender) = self.participants.get_mut(key) else { return };
+        let marks = sender.streams.marks(packet);
+        if let (Some(number), Some(recorder)) = (marks.feedback, &mut sender.streams.feedback) {
+            recorder.record(number, received);
+        }
+        let bound = sender.streams.get(header.ssrc);
+        let Some(bound) = bound.or_else(|| self.bind(key, &header, &marks)) else {
+            ctx.counters.dropped_unbound += 1;
+            return;
+        };
+        if !bound.repair {
+            return self.forward(ctx, key, received, bound, &header, &marks, payload);
+        }
+        ctx.counters.rtx_in += 1;
+        // RFC 4588 §4: the original sequence number, then the original payload. Padding alone is a
+        // probe of the sender's estimator.
+        if let Some((original, payload)) = payload.split_first_chunk() {
+            let header = Header { sequence: u16::from_be_bytes(*original), ..header };
+            self.forward(ctx, key, received, bound, &header, &marks, payload);
+        }
+    }
+
+    /// A stream not seen before: its section and layer names tell what it is. Repair may come first.
+    fn bind(&mut self, key: usize, header: &Header, marks: &Marks<'_>) -> Option<Bound> {
+        let mid = marks.mid?;
+        let here = |track: &Track| track.owner == key && track.info.mid.as_bytes() == mid;
+        let (at, track) = self.tracks.iter_mut().find(|(_, track)| here(track))?;
+        let repair = marks.repaired_rid.is_some() || track.repair_type == Some(header.payload_type);
+        let rid = if repair { marks.repaired_rid } else { marks.rid };
+        let layer = track.layer_of(rid)?;
+        let bound = Bound { track: at, layer, repair };
+        if !self.participants.get_mut(key)?.streams.bind(header.ssrc, bound) {
+            return None;
+        }
+        let slot = track.layers.get_mut(layer)?;
+        if repair {
+            slot.repair_ssrc = header.ssrc;
+        } else {
+            let replaced = slot.ssrc != 0 && slot.ssrc != header.ssrc;
+            slot.ssrc = header.ssrc;
+            if replaced {
+                slot.restart();
+                for (subscriber, subscription) in &track.subscribers {
+                    let person = self.participants.get_mut(*subscriber);
+                    let sub = person.and_then(|person| person.subscriptions.get_mut(*subscription));
+                    if let Some(sub) = sub.filter(|sub| sub.current == Some(layer)) {
+                        sub.pause();
+                    }
+                }
+            }
+        }
+        track.describe_layers();
+        Some(bound)
+    }
+
+    /// A media packet, or one recovered by repair: to the cache and to all who want it.
+    #[expect(clippy::too_many_arguments, reason = "one packet, taken apart once")]
+    fn forward(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        received: Instant,
+        bound: Bound,
+        header: &Header,
+        marks: &Marks<'_>,
+        payload: &[u8],
+    ) {
+        let now = ctx.now;
+        let Some(track) = self.tracks.get_mut(bound.track) else { return };
+        let (codec, clock) = (track.codec, track.clock);
+        let video = track.kind() == MediaKind::Video;
+        let Some(layer) = track.layers.get_mut(bound.layer) else { return };
+        let gapless = layer.reception.next_ask().is_none();
+        let Some(arrival) = layer.reception.record(now, header.sequence) else {
+            ctx.counters.dropped_replayed += u64::from(!bound.repair);
+            return;
+        };
+        let first = layer.heard.is_none();
+        if !bound.repair {
+            layer.reception.measure(received, header.timestamp, clock);
+            if !payload.is_empty() {
+                layer.heard = Some(now);
+            }
+        }
+        let redundant = track.red_type == Some(header.payload_type) && !bound.repair;
+        let plain = if redundant { red::primary(payload) } else { Some(payload) };
+        let Some(plain) = plain else {
+            ctx.counters.dropped_malformed += 1;
+            return;
+        };
+        let vp8 = if codec == Codec::Vp8 { Vp8::parse(plain) } else { None };
+        let starts =
+            arrival.newest && !plain.is_empty() && (!video || begins(codec, plain, vp8, marks));
+        if starts && video {
+            layer.keyframe_came();
+        }
+        if video && !plain.is_empty() && !track.subscribers.is_empty() {
+            let kept = Cached {
+                marker: header.marker,
+                timestamp: header.timestamp,
+                descriptor: marks.descriptor,
+                payload: plain,
+            };
+            layer.cache.put(now, arrival.index, &kept);
+        }
+        let packet = Packet {
+            layer: bound.layer,
+            index: arrival.index,
+            marker: header.marker,
+            timestamp: header.timestamp,
+            starts,
+            red: redundant.then_some(payload),
+            descriptor: marks.descriptor,
+            vp8,
+            payload: plain,
+        };
+        if gapless && layer.reception.next_ask().is_some() {
+            self.wake(now + GAP_CHECK);
+        }
+        if let Some(level) = marks.level.filter(|_| !video && !bound.repair)
+            && let Some(sender) = self.participants.get_mut(key)
+        {
+            sender.voice.hear(level, header.timestamp, clock);
+        }
+        if first {
+            self.retarget(ctx, bound.track);
+        }
+        if self.fan_out(ctx, bound.track, clock, &packet) && video {
+            self.ask_keyframe(ctx, bound.track, bound.layer);
+        }
+    }
+
+    /// Sends a packet to all subscribers that take it. Returns whether one waits for a keyframe.
+    fn fan_out(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        clock: u32,
+        packet: &Packet<'_>,
+    ) -> bool {
+        let Some(track) = self.tracks.get(key) else { return false };
+        let mut waiting = false;
+        for (subscriber, subscription) in &track.subscribers {
+            let Some(person) = self.participants.get_mut(*subscriber) else { continue };
+            let Some(sub) = person.subscriptions.get_mut(*subscription) else { continue };
+            let Some(link) = person.link.as_mut().filter(|_| sub.is_flowing()) else { continue };
+            if link.peer.path().is_none() {
+                // Numbers must not be used up by packets that cannot leave.
+                sub.pause();
+                continue;
+            }
+            match sub.admit(ctx.now, clock, packet) {
+                Verdict::Send(shift) => {
+                    let write = |out: &mut Vec<u8>| sub.write(out, &shift, packet);
+                    if link.send_rtp(ctx.departures, ctx.counters, write).is_some() {
+                        sub.count(packet.payload.len());
+                    }
+                }
+                Verdict::NeedsKeyframe => waiting = true,
+                Verdict::Drop => {}
+            }
+        }
+        waiting
+    }
+
+    /// Asks the publisher for a keyframe of a layer, now or as soon as the distance allows.
+    pub(super) fn ask_keyframe(&mut self, ctx: &mut Context<'_>, key: usize, at: usize) {
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        let Some(layer) = track.layers.get_mut(at) else { return };
+        if !layer.want_keyframe(ctx.now) {
+            if let Some(due) = layer.keyframe_due() {
+                self.wake(due);
+            }
+            return;
+        }
+        let (media, owner) = (layer.ssrc, track.owner);
+        let link = self.participants.get_mut(owner).and_then(|owner| owner.link.as_mut());
+        let Some(link) = link else { return };
+        let sender = link.ssrc;
+        let write = |out: &mut Vec<u8>| rtcp::write_pli(out, sender, media);
+        if link.send_rtcp(ctx.departures, ctx.counters, write) {
+            ctx.counters.pli_out += 1;
+        }
+    }
+
+    /// Answers a subscriber's request for packets on its repair stream.
+    pub(super) fn resend(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        media: u32,
+        lost: impl Iterator<Item = u16>,
+    ) {
+        let Some(person) = self.participants.get_mut(key) else { return };
+        let round_trip = person.round_trip;
+        let Some(at) = person.sending.get(&media) else { return };
+        let Some(sub) = person.subscriptions.get_mut(*at) else { return };
+        let Some(track) = self.tracks.get(sub.track) else { return };
+        let Some(link) = &mut person.link else { return };
+        let repairs = sub.binding.as_ref().is_some_and(|binding| binding.repair_type.is_some());
+        for sequence in lost.take(ctx.config.limits.repairs_per_request) {
+            ctx.counters.nack_in += 1;
+            if !repairs {
+                continue;
+            }
+            let Some((at, index, shift)) = sub.asked_again(ctx.now, sequence, round_trip) else {
+                continue;
+            };
+            let kept = track.layers.get(at).and_then(|layer| layer.cache.get(index));
+            let Some(kept) = kept else { continue };
+            let packet = Packet {
+                layer: at,
+                index,
+                marker: kept.marker,
+                timestamp: kept.timestamp,
+                starts: false,
+                red: None,
+                descriptor: kept.descriptor,
+                vp8: if track.codec == Codec::Vp8 { Vp8::parse(kept.payload) } else { None },
+                payload: kept.payload,
+            };
+            let write = |out: &mut Vec<u8>| sub.write_repair(out, &shift, &packet);
+            if send_repair(ctx, link, write) {
+                ctx.counters.rtx_out += 1;
+            }
+        }
+    }
+}
+
+fn send_repair(
+    ctx: &mut Context<'_>,
+    link: &mut Link,
+    write: impl FnOnce(&mut Vec<u8>) -> Option<usize>,
+) -> bool {
+    link.send_rtp(ctx.departures, ctx.counters, write).is_some()
+}
+
+/// Whether a subscription to a video layer can start at this packet.
+fn begins(codec: Codec, payload: &[u8], vp8: Option<Vp8>, marks: &Marks<'_>) -> bool {
+    if let Some(vp8) = vp8 {
+        return vp8.keyframe_start;
+    }
+    let descriptor = Some(marks.descriptor).filter(|descriptor| !descriptor.is_empty());
+    // Of a codec we do not know, any packet may be the one.
+    codec == Codec::Other && descriptor.is_none() || keyframe_start(codec, payload, descriptor)
+}
+
+fn count_drop(ctx: &mut Context<'_>, reason: DropReason) {
+    let counters = &mut *ctx.counters;
+    let counter = match reason {
+        DropReason::UnauthenticatedStun | DropReason::BadTag => &mut counters.dropped_unauthentic,
+        DropReason::Replayed => &mut counters.dropped_replayed,
+        DropReason::Malformed | DropReason::BadStun => &mut counters.dropped_malformed,
+        DropReason::Closed
+        | DropReason::UnprovedPath
+        | DropReason::NoKeys
+        | DropReason::TooManySsrcs
+        | DropReason::RepeatedFlight
+        | DropReason::BadDtls => &mut counters.dropped_other,
+    };
+    *counter += 1;
+}

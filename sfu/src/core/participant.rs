@@ -1,0 +1,176 @@
+//! One person's presence in a room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::api::{
+    ClientTraits, Grant, Join, ParticipantSid, ParticipantState, Profile, SessionKey,
+    TrackPermission, TrackSid,
+};
+use super::layers::Wish;
+use super::link::Link;
+use super::negotiation::Negotiation;
+use super::speakers::Voice;
+use super::streams::Streams;
+use super::subscription::Subscription;
+
+/// A participant that never becomes active is removed.
+const JOIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// A participant and all that is its own.
+#[derive(Debug)]
+pub(super) struct Participant {
+    /// Its id.
+    pub(super) sid: ParticipantSid,
+    /// What others see.
+    pub(super) profile: Arc<Profile>,
+    /// Its rights.
+    pub(super) grant: Grant,
+    /// What we know of its software.
+    pub(super) client: ClientTraits,
+    /// Where it stands.
+    pub(super) state: ParticipantState,
+    /// Wall clock at the join.
+    pub(super) joined_at_ms: i64,
+    /// Change counter.
+    pub(super) version: u32,
+    /// Its newest signal session, while there is one.
+    pub(super) session: Option<SessionKey>,
+    /// Its peer; made at the first offer.
+    pub(super) link: Option<Link>,
+    /// Offers, answers and what they left open.
+    pub(super) negotiation: Negotiation,
+    /// What it sends.
+    pub(super) streams: Streams,
+    /// What it receives.
+    pub(super) subscriptions: Slab<Subscription>,
+    /// Subscriptions by our media stream.
+    pub(super) sending: FxHashMap<u32, usize>,
+    /// What it wants to receive.
+    pub(super) wants: Wants,
+    /// Who may receive its tracks.
+    pub(super) audience: Audience,
+    /// Its data messages.
+    pub(super) data: DataState,
+    /// How loud it is.
+    pub(super) voice: Voice,
+    /// Last measured round trip.
+    pub(super) round_trip: Duration,
+    /// When it must go.
+    pub(super) presence: Presence,
+}
+
+/// What a participant wants to receive.
+#[derive(Debug)]
+pub(super) struct Wants {
+    /// Everything it has not refused.
+    pub(super) automatic: bool,
+    /// Said of single tracks.
+    pub(super) said: BTreeMap<TrackSid, bool>,
+    /// Settings of single tracks; they outlive a subscription.
+    pub(super) settings: BTreeMap<TrackSid, Wish>,
+    /// Before anything was said of a track.
+    pub(super) initial: Wish,
+}
+
+impl Wants {
+    /// Whether it wants a track.
+    pub(super) fn track(&self, sid: &TrackSid) -> bool {
+        self.said.get(sid).copied().unwrap_or(self.automatic)
+    }
+
+    /// How it wants a track.
+    pub(super) fn wish(&self, sid: &TrackSid) -> Wish {
+        self.settings.get(sid).copied().unwrap_or(self.initial)
+    }
+}
+
+/// Who may receive a participant's tracks.
+#[derive(Debug)]
+pub(super) struct Audience {
+    /// Everyone.
+    pub(super) everyone: bool,
+    /// Otherwise these.
+    pub(super) allowed: Vec<TrackPermission>,
+}
+
+impl Audience {
+    /// Whether a subscriber may receive a track. Recorders always may.
+    pub(super) fn admits(&self, subscriber: &Participant, track: &TrackSid) -> bool {
+        if self.everyone || subscriber.grant.recorder {
+            return true;
+        }
+        let names = |line: &&TrackPermission| {
+            line.sid.as_ref() == Some(&subscriber.sid)
+                || line.identity.as_ref() == Some(&subscriber.profile.identity)
+        };
+        let mut lines = self.allowed.iter().filter(names);
+        lines.any(|line| line.all_tracks || line.tracks.contains(track))
+    }
+}
+
+/// A participant's data messages.
+#[derive(Debug, Default)]
+pub(super) struct DataState {
+    /// Last reliable sequence it sent.
+    pub(super) last_sequence: u32,
+    /// Its reliable channel is open.
+    pub(super) open: bool,
+    /// Reliable messages of the room from this one on wait for its channel.
+    pub(super) waiting_from: u64,
+}
+
+/// When a participant must go.
+#[derive(Debug)]
+pub(super) struct Presence {
+    /// Its media is answering.
+    pub(super) reachable: bool,
+    /// It goes then, unless something happens before.
+    pub(super) leave_at: Option<Instant>,
+}
+
+impl Participant {
+    /// A participant that has just joined.
+    pub(super) fn new(now: Instant, now_ms: i64, sid: ParticipantSid, join: &Join) -> Self {
+        Self {
+            sid,
+            profile: Arc::new(join.profile.clone()),
+            grant: join.grant.clone(),
+            client: join.client.clone(),
+            state: ParticipantState::Joined,
+            joined_at_ms: now_ms,
+            version: 1,
+            session: Some(join.session),
+            link: None,
+            negotiation: Negotiation::default(),
+            streams: Streams::default(),
+            subscriptions: Slab::new(),
+            sending: FxHashMap::default(),
+            wants: Wants {
+                automatic: join.auto_subscribe,
+                said: BTreeMap::new(),
+                settings: BTreeMap::new(),
+                initial: Wish::initial(join.adaptive_stream),
+            },
+            audience: Audience { everyone: true, allowed: Vec::new() },
+            data: DataState::default(),
+            voice: Voice::default(),
+            round_trip: Duration::from_millis(100),
+            presence: Presence { reachable: false, leave_at: Some(now + JOIN_LIMIT) },
+        }
+    }
+
+    /// Media transport is up, or was.
+    pub(super) fn was_active(&self) -> bool {
+        self.state == ParticipantState::Active
+    }
+
+    /// The subscription of a track.
+    pub(super) fn subscription_of(&self, track: usize) -> Option<usize> {
+        self.subscriptions.iter().find(|(_, other)| other.track == track).map(|(key, _)| key)
+    }
+}

@@ -1,0 +1,265 @@
+//! What clients ask of their own participant, and what the node's owner asks of a room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::api::{
+    AddTrack, LeaveReason, Private, Profile, Refusal, Request, SessionEvent, TrackInfo, TrackSid,
+};
+use super::context::Context;
+use super::layers::Wish;
+use super::participant::Audience;
+use super::room::Room;
+use super::track::sid_letters;
+
+impl Room {
+    /// A client asks something of its participant.
+    pub(super) fn request(&mut self, ctx: &mut Context<'_>, key: usize, request: Request) {
+        match request {
+            Request::Offer { id, sdp } => self.offer(ctx, key, id, &sdp),
+            Request::AddTrack(announced) => self.add_track(ctx, key, *announced),
+            Request::Mute { track, muted } => {
+                self.change_track(ctx, key, &track, |info| info.muted = muted);
+            }
+            Request::UpdateTrack { track, audio_features, size } => {
+                self.change_track(ctx, key, &track, |info| {
+                    if let Some(features) = audio_features {
+                        info.announced.audio_features = features;
+                    }
+                    if let Some((width, height)) = size {
+                        (info.announced.width, info.announced.height) = (width, height);
+                    }
+                });
+            }
+            Request::Subscribe { tracks, subscribe } => {
+                for track in tracks {
+                    self.say_subscription(ctx, key, track, subscribe);
+                }
+            }
+            Request::TrackSettings { tracks, disabled, quality, width: _, height } => {
+                let wish = Wish { disabled, quality, height };
+                for track in tracks {
+                    self.set_wish(ctx, key, track, wish);
+                }
+            }
+            Request::SubscriptionPermission { all_participants, allowed } => {
+                let Some(participant) = self.participants.get_mut(key) else { return };
+                participant.audience = Audience { everyone: all_participants, allowed };
+                for track in self.tracks_of(key) {
+                    self.reconcile_all(ctx, track);
+                }
+            }
+            Request::UpdateProfile { request_id, name, metadata, attributes } => {
+                self.update_profile(ctx, key, request_id, name, metadata, attributes);
+            }
+            Request::SyncState { published, subscription, disabled, received } => {
+                let unknown = published.iter().any(|sid| !self.knows_published(key, sid));
+                if unknown {
+                    return self.remove(ctx, key, LeaveReason::StateMismatch);
+                }
+                self.sync_subscriptions(ctx, key, subscription, disabled);
+                self.replay(ctx, key, &received);
+            }
+            Request::Leave => self.remove(ctx, key, LeaveReason::ClientInitiated),
+        }
+    }
+
+    fn add_track(&mut self, ctx: &mut Context<'_>, key: usize, announced: AddTrack) {
+        let owned = self.tracks_of(key).len();
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let (grant, session) = (&participant.grant, participant.session);
+        let allowed = grant.publish
+            && (grant.sources.is_empty() || grant.sources.contains(&announced.source));
+        let pending = &mut participant.negotiation.pending;
+        let limits = &ctx.config.limits;
+        let refusal = if !allowed || announced.backup_of.is_some() {
+            // Backup codecs are only published when asked for, and we do not ask.
+            Some(Refusal::NotAllowed)
+        } else if pending.len() >= limits.pending_tracks || owned >= limits.tracks {
+            Some(Refusal::LimitExceeded)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            let announced = Box::new(announced);
+            return ctx.tell(session, SessionEvent::TrackRefused { announced, refusal });
+        }
+        let (cid, kind) = (announced.cid.clone(), announced.kind);
+        let known = pending.iter_mut().find(|(_, other)| other.cid == cid && other.kind == kind);
+        let sid = match known {
+            // Said again, as after a resume: the first name stays.
+            Some((sid, other)) => {
+                *other = announced.clone();
+                sid.clone()
+            }
+            None => {
+                let sid = TrackSid(ctx.sid(&format!("TR_{}", sid_letters(kind, announced.source))));
+                pending.push_back((sid.clone(), announced.clone()));
+                sid
+            }
+        };
+        let track = TrackInfo {
+            sid,
+            muted: announced.muted,
+            mid: String::new(),
+            mime_type: String::new(),
+            simulcast: announced.layers.len() > 1,
+            announced,
+        };
+        ctx.tell(session, SessionEvent::TrackPublished { cid, track });
+        self.publish_held(ctx, key, kind);
+    }
+
+    /// Changes one of the participant's own tracks, announced or published.
+    fn change_track(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        sid: &TrackSid,
+        change: impl FnOnce(&mut TrackInfo),
+    ) {
+        let own = |track: &super::track::Track| track.owner == key && track.info.sid == *sid;
+        if let Some((_, track)) = self.tracks.iter_mut().find(|(_, track)| own(track)) {
+            let before = track.info.clone();
+            change(&mut track.info);
+            if track.info != before {
+                self.announce(ctx, key);
+            }
+            return;
+        }
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let mut pending = participant.negotiation.pending.iter_mut();
+        if let Some((sid, announced)) = pending.find(|(other, _)| other == sid) {
+            let mut info = TrackInfo {
+                sid: sid.clone(),
+                muted: announced.muted,
+                mid: String::new(),
+                mime_type: String::new(),
+                simulcast: false,
+                announced: announced.clone(),
+            };
+            change(&mut info);
+            *announced = AddTrack { muted: info.muted, ..info.announced };
+        }
+    }
+
+    fn say_subscription(&mut self, ctx: &mut Context<'_>, key: usize, sid: TrackSid, want: bool) {
+        let track = self.by_sid(&sid);
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if track.is_none() && want {
+            let failed = SessionEvent::SubscriptionFailed { track: sid.clone(), codec: false };
+            ctx.tell(participant.session, failed);
+        }
+        // What was said of a track that is not there (yet) is remembered, within reason.
+        if participant.wants.said.len() < ctx.config.limits.remembered_tracks {
+            participant.wants.said.insert(sid, want);
+        }
+        if let Some(track) = track {
+            self.reconcile(ctx, key, track);
+        }
+    }
+
+    fn set_wish(&mut self, ctx: &mut Context<'_>, key: usize, sid: TrackSid, wish: Wish) {
+        let track = self.by_sid(&sid);
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        if participant.wants.settings.len() < ctx.config.limits.remembered_tracks {
+            participant.wants.settings.insert(sid, wish);
+        }
+        let Some(track) = track else { return };
+        let Some(at) = participant.subscription_of(track) else { return };
+        if let Some(subscription) = participant.subscriptions.get_mut(at) {
+            subscription.wish = wish;
+            if wish.disabled {
+                subscription.pause();
+            }
+        }
+        self.retarget(ctx, track);
+    }
+
+    fn update_profile(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        request_id: u32,
+        name: Option<Private<String>>,
+        metadata: Option<Private<String>>,
+        attributes: Private<BTreeMap<String, String>>,
+    ) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let session = participant.session;
+        let allowed = participant.grant.update_own_metadata;
+        if allowed {
+            change_profile(Arc::make_mut(&mut participant.profile), name, metadata, attributes);
+            self.announce(ctx, key);
+        }
+        let refusal = (!allowed).then_some(Refusal::NotAllowed);
+        ctx.tell(session, SessionEvent::ProfileUpdated { request_id, refusal });
+    }
+
+    fn knows_published(&self, key: usize, sid: &TrackSid) -> bool {
+        let published =
+            self.tracks.iter().any(|(_, track)| track.owner == key && track.info.sid == *sid);
+        let pending = self.participants.get(key).map(|other| &other.negotiation.pending);
+        published || pending.is_some_and(|pending| pending.iter().any(|(other, _)| other == sid))
+    }
+
+    /// A resuming client says what it wants. With auto-subscribe it lists what it does not want.
+    fn sync_subscriptions(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        subscription: Option<(Vec<TrackSid>, bool)>,
+        disabled: Vec<TrackSid>,
+    ) {
+        if let Some((tracks, subscribe)) = subscription {
+            for track in tracks {
+                self.say_subscription(ctx, key, track, subscribe);
+            }
+        }
+        let Some(participant) = self.participants.get(key) else { return };
+        let wishes: Vec<(TrackSid, Wish)> = participant
+            .subscriptions
+            .iter()
+            .map(|(_, other)| {
+                let disabled = disabled.contains(&other.sid);
+                (other.sid.clone(), Wish { disabled, ..other.wish })
+            })
+            .collect();
+        for (sid, wish) in wishes {
+            self.set_wish(ctx, key, sid, wish);
+        }
+    }
+
+    /// Asks a publisher to mute a track.
+    pub(super) fn mute_track(&mut self, ctx: &mut Context<'_>, sid: &TrackSid, muted: bool) {
+        let Some(track) = self.by_sid(sid).and_then(|track| self.tracks.get(track)) else { return };
+        let Some(owner) = self.participants.get(track.owner) else { return };
+        ctx.tell(owner.session, SessionEvent::MuteRequested { track: sid.clone(), muted });
+    }
+
+    /// A track by its id.
+    pub(super) fn by_sid(&self, sid: &TrackSid) -> Option<usize> {
+        self.tracks.iter().find(|(_, track)| track.info.sid == *sid).map(|(key, _)| key)
+    }
+}
+
+fn change_profile(
+    profile: &mut Profile,
+    name: Option<Private<String>>,
+    metadata: Option<Private<String>>,
+    attributes: Private<BTreeMap<String, String>>,
+) {
+    if let Some(name) = name {
+        profile.name = name;
+    }
+    if let Some(metadata) = metadata {
+        profile.metadata = metadata;
+    }
+    for (key, value) in attributes.0 {
+        if value.is_empty() {
+            profile.attributes.0.remove(&key);
+        } else {
+            profile.attributes.0.insert(key, value);
+        }
+    }
+}

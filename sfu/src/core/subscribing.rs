@@ -1,0 +1,130 @@
+//! Who receives which track: wishes, rights and permissions, brought together.
+
+use rand_chacha::rand_core::Rng as _;
+
+use super::api::{MediaKind, SessionEvent, TrackSid};
+use super::context::Context;
+use super::layers::choose;
+use super::room::Room;
+use super::subscription::{Streams, Subscription};
+
+impl Room {
+    /// Makes or ends one subscription, as wishes, grant and permission have it.
+    pub(super) fn reconcile(&mut self, ctx: &mut Context<'_>, subscriber: usize, track: usize) {
+        let Some((person, published)) =
+            self.participants.get(subscriber).zip(self.tracks.get(track))
+        else {
+            return;
+        };
+        let Some(owner) = self.participants.get(published.owner) else { return };
+        if published.owner == subscriber {
+            return;
+        }
+        let sid = published.info.sid.clone();
+        let wanted = person.grant.subscribe && person.wants.track(&sid);
+        let allowed = owner.audience.admits(person, &sid);
+        let before = person.subscription_of(track);
+        let (session, publisher) = (person.session, owner.sid.clone());
+        let told =
+            SessionEvent::SubscriptionAllowed { participant: publisher, track: sid, allowed };
+        match (wanted && allowed, before) {
+            (true, None) => {
+                ctx.tell(session, told);
+                self.subscribe(ctx, subscriber, track);
+            }
+            (false, Some(subscription)) => {
+                if !allowed {
+                    ctx.tell(session, told);
+                }
+                self.unsubscribe(subscriber, subscription);
+                self.needs_offer(ctx.now, subscriber);
+            }
+            (false, None) if wanted => ctx.tell(session, told),
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// A track's subscriptions, as everyone's wishes have it.
+    pub(super) fn reconcile_all(&mut self, ctx: &mut Context<'_>, track: usize) {
+        let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
+        for subscriber in everyone {
+            self.reconcile(ctx, subscriber, track);
+        }
+    }
+
+    fn subscribe(&mut self, ctx: &mut Context<'_>, subscriber: usize, key: usize) {
+        let numbers = ctx.rng.next_u32();
+        let streams = Streams {
+            ssrc: ctx.ssrc(),
+            repair_ssrc: ctx.ssrc(),
+            sequences: ((numbers >> 16) as u16, numbers as u16),
+        };
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        let Some(person) = self.participants.get_mut(subscriber) else { return };
+        let (sid, kind) = (track.info.sid.clone(), track.kind());
+        let wish = person.wants.wish(&sid);
+        let subscription = Subscription::new(key, sid.clone(), kind, self.order, streams, wish);
+        self.order += 1;
+        let subscription = person.subscriptions.insert(subscription);
+        person.sending.insert(streams.ssrc, subscription);
+        track.subscribers.push((subscriber, subscription));
+        let first = !std::mem::replace(&mut track.told_subscribed, true);
+        let owner = track.owner;
+        if first && let Some(owner) = self.participants.get(owner) {
+            ctx.tell(owner.session, SessionEvent::TrackSubscribed { track: sid });
+        }
+        self.needs_offer(ctx.now, subscriber);
+    }
+
+    fn unsubscribe(&mut self, subscriber: usize, key: usize) {
+        let Some(person) = self.participants.get_mut(subscriber) else { return };
+        let Some(subscription) = person.subscriptions.try_remove(key) else { return };
+        person.sending.remove(&subscription.ssrc);
+        if let Some(track) = self.tracks.get_mut(subscription.track) {
+            track.subscribers.retain(|pair| *pair != (subscriber, key));
+        }
+    }
+
+    /// A track ends. Its sections become free; clients learn of it by the publisher's info.
+    pub(super) fn end_track(&mut self, key: usize) -> Option<TrackSid> {
+        let track = self.tracks.try_remove(key)?;
+        for (subscriber, subscription) in &track.subscribers {
+            self.unsubscribe(*subscriber, *subscription);
+        }
+        if let Some(owner) = self.participants.get_mut(track.owner) {
+            owner.streams.forget_track(key);
+        }
+        Some(track.info.sid)
+    }
+
+    /// Chooses the target layer of a track's subscriptions anew. Returns whether one of them now
+    /// waits for a keyframe, and of which layer.
+    pub(super) fn retarget(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let Some(track) = self.tracks.get(key) else { return };
+        let mut wanted = 0u32;
+        for (subscriber, subscription) in &track.subscribers {
+            let person = self.participants.get_mut(*subscriber);
+            let Some(sub) = person.and_then(|person| person.subscriptions.get_mut(*subscription))
+            else {
+                continue;
+            };
+            sub.target = if track.layers.len() == 1 {
+                Some(0)
+            } else {
+                choose(&track.layers, &sub.wish, ctx.now).or(sub.target)
+            };
+            if let Some(target) =
+                sub.target.filter(|_| sub.is_flowing() && sub.current != sub.target)
+            {
+                wanted |= 1 << target.min(31);
+            }
+        }
+        if track.kind() == MediaKind::Video {
+            for layer in 0..track.layers.len().min(32) {
+                if wanted & 1 << layer != 0 {
+                    self.ask_keyframe(ctx, key, layer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! One track being forwarded to one subscriber: its stream's numbers, and its packets' bytes.
+
+use std::time::{Duration, Instant};
+
+use super::api::{MediaKind, TrackSid};
+use super::codec::Vp8;
+use super::layers::Wish;
+use super::red;
+use super::rtp;
+use super::spans::{Shift, Spans};
+
+/// Packets sent again lately, to answer a repeated request for one only once per round trip.
+const RESENT: usize = 64;
+
+/// A packet of a publisher, read once for all subscriptions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet<'p> {
+    /// Its layer.
+    pub(super) layer: usize,
+    /// Extended sequence number.
+    pub(super) index: u64,
+    /// Last of its frame.
+    pub(super) marker: bool,
+    /// The publisher's media clock.
+    pub(super) timestamp: u32,
+    /// A subscription can start here.
+    pub(super) starts: bool,
+    /// The payload with its redundancy, where the publisher sends redundant audio.
+    pub(super) red: Option<&'p [u8]>,
+    /// Dependency descriptor; empty when there is none.
+    pub(super) descriptor: &'p [u8],
+    /// What is to be rewritten in a VP8 payload.
+    pub(super) vp8: Option<Vp8>,
+    /// Without padding and redundancy.
+    pub(super) payload: &'p [u8],
+}
+
+/// What the subscriber's description says about the section that carries the track.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Binding {
+    /// The section.
+    pub(super) mid: String,
+    /// Payload type of the track's codec.
+    pub(super) payload_type: u8,
+    /// Payload type of its repair.
+    pub(super) repair_type: Option<u8>,
+    /// Payload type of redundant audio, when both sides read it.
+    pub(super) red_type: Option<u8>,
+    /// Id of the dependency descriptor, 0 = not taken.
+    pub(super) descriptor_id: u8,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Send it with these numbers.
+    Send(Shift),
+    /// Not for this subscriber.
+    Drop,
+    /// It would be, after a keyframe.
+    NeedsKeyframe,
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// Slab key of the track in its room.
+    pub(super) track: usize,
+    /// The track's id.
+    pub(super) sid: TrackSid,
+    /// Audio or video.
+    pub(super) kind: MediaKind,
+    /// Order in which subscriptions were made: sections are filled so.
+    pub(super) order: u64,
+    /// Where it goes; `None` until a section is found.
+    pub(super) binding: Option<Binding>,
+    /// The client has no codec for it.
+    pub(super) unreadable: bool,
+    /// Our stream.
+    pub(super) ssrc: u32,
+    /// Our repair stream.
+    pub(super) repair_ssrc: u32,
+    /// What the subscriber wants.
+    pub(super) wish: Wish,
+    /// The layer it should get.
+    pub(super) target: Option<usize>,
+    /// The layer it gets.
+    pub(super) current: Option<usize>,
+    /// Packets sent, repair not counted.
+    pub(super) packets: u32,
+    /// Payload octets sent.
+    pub(super) octets: u32,
+    /// Lost, as the subscriber last reported.
+    pub(super) reported_lost: i32,
+    spans: Spans,
+    sent: Sent,
+    repair_sequence: u16,
+    resent: [(u16, Option<Instant>); RESENT],
+}
+
+/// The highest numbers sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Option<Instant>,
+    sequence: u16,
+    timestamp: u32,
+    picture: u16,
+    tl0: u8,
+    frame: u16,
+}
+
+/// The streams and first numbers of a new subscription, drawn by the room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streams {
+    /// Our stream.
+    pub(super) ssrc: u32,
+    /// Our repair stream.
+    pub(super) repair_ssrc: u32,
+    /// The first sequence numbers follow these.
+    pub(super) sequences: (u16, u16),
+}
+
+impl Subscription {
+    /// A subscription that has no section yet.
+    pub(super) fn new(
+        track: usize,
+        sid: TrackSid,
+        kind: MediaKind,
+        order: u64,
+        streams: Streams,
+        wish: Wish,
+    ) -> Self {
+        let (sequence, repair_sequence) = streams.sequences;
+        Self {
+            track,
+            sid,
+            kind,
+            order,
+            binding: None,
+            unreadable: false,
+            ssrc: streams.ssrc,
+            repair_ssrc: streams.repair_ssrc,
+            wish,
+            target: None,
+            current: None,
+            packets: 0,
+            octets: 0,
+            reported_lost: 0,
+            spans: Spans::default(),
+            // The upper half of the number space is left free, so that the first packets are not
+            // mistaken for a wrap by receivers that guess the rollover counter.
+            sent: Sent {
+                at: None,
+                sequence: sequence & 0x7FFF,
+                timestamp: 0,
+                picture: 0,
+                tl0: 0,
+                frame: 0,
+            },
+            repair_sequence: repair_sequence & 0x7FFF,
+            resent: [(0, None); RESENT],
+        }
+    }
+
+    /// Whether packets can be sent at all.
+    pub(super) const fn is_flowing(&self) -> bool {
+        self.binding.is_some() && !self.wish.disabled
+    }
+
+    /// Stops in place; the next packet that starts something goes on without a gap.
+    pub(super) fn pause(&mut self) {
+        self.spans.end();
+        self.current = None;
+    }
+
+    /// Decides about a packet of the track.
+    pub(super) fn admit(&mut self, now: Instant, clock: u32, packet: &Packet<'_>) -> Verdict {
+        if self.current != Some(packet.layer) {
+            if self.target == Some(packet.layer) && packet.starts {
+                return Verdict::Send(self.start(now, clock, packet));
+            }
+            // A late packet of an earlier layer still has its place.
+            return match self.spans.find(packet.layer, packet.index) {
+                Some(shift) => Verdict::Send(shift),
+                None if self.target == Some(packet.layer) => Verdict::NeedsKeyframe,
+                None => Verdict::Drop,
+            };
+        }
+        let newest = self.spans.open().is_some_and(|(last, _)| packet.index > last);
+        if newest && packet.payload.is_empty() {
+            self.spans.skip(packet.index);
+            return Verdict::Drop;
+        }
+        let Some(shift) = self.spans.find(packet.layer, packet.index) else { return Verdict::Drop };
+        if newest {
+            self.spans.forwarded(packet.index);
+            self.note(now, &shift, packet);
+        }
+        Verdict::Send(shift)
+    }
+
+    /// Begins with a layer so that all numbers go on from where they are; the media clock by the time
+    /// that has passed.
+    fn start(&mut self, now: Instant, clock: u32, packet: &Packet<'_>) -> Shift {
+        let sent = self.sent;
+        let mut shift = Shift {
+            sequence: (packet.index as u16).wrapping_sub(sent.sequence.wrapping_add(1)),
+            ..Shift::default()
+        };
+        if let Some(at) = sent.at {
+            let passed = now.saturating_duration_since(at).as_micros() as u64;
+            let ticks = (passed * u64::from(clock) / 1_000_000).max(1) as u32;
+            shift.timestamp = packet.timestamp.wrapping_sub(sent.timestamp.wrapping_add(ticks));
+            if let Some((_, picture, _)) = packet.vp8.and_then(|vp8| vp8.picture_id) {
+                shift.picture = picture.wrapping_sub(sent.picture.wrapping_add(1));
+            }
+            if let Some((_, tl0)) = packet.vp8.and_then(|vp8| vp8.tl0_picture_index) {
+                shift.tl0 = tl0.wrapping_sub(sent.tl0.wrapping_add(1));
+            }
+            if let Some(frame) = frame_number(packet.descriptor) {
+                shift.frame = frame.wrapping_sub(sent.frame.wrapping_add(1));
+            }
+        }
+        self.spans.begin(packet.layer, packet.index, shift);
+        self.current = Some(packet.layer);
+        self.note(now, &shift, packet);
+        shift
+    }
+
+    /// Remembers the numbers of the newest packet.
+    fn note(&mut self, now: Instant, shift: &Shift, packet: &Packet<'_>) {
+        self.sent.at = Some(now);
+        self.sent.sequence = (packet.index as u16).wrapping_sub(shift.sequence);
+        self.sent.timestamp = packet.timestamp.wrapping_sub(shift.timestamp);
+        if let Some((_, picture, _)) = packet.vp8.and_then(|vp8| vp8.picture_id) {
+            self.sent.picture = picture.wrapping_sub(shift.picture);
+        }
+        if let Some((_, tl0)) = packet.vp8.and_then(|vp8| vp8.tl0_picture_index) {
+            self.sent.tl0 = tl0.wrapping_sub(shift.tl0);
+        }
+        if let Some(frame) = frame_number(packet.descriptor) {
+            self.sent.frame = frame.wrapping_sub(shift.frame);
+        }
+    }
+
+    /// Appends a packet with its new numbers; returns the header's length. `None`: no section.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        shift: &Shift,
+        packet: &Packet<'_>,
+    ) -> Option<usize> {
+        let binding = self.binding.as_ref()?;
+        let sequence = (packet.index as u16).wrapping_sub(shift.sequence);
+        let red = binding.red_type.zip(packet.red);
+        let payload_type = red.map_or(binding.payload_type, |(red_type, _)| red_type);
+        let len = self.header(out, payload_type, sequence, self.ssrc, shift, packet);
+        match red {
+            Some((_, blocks)) => {
+                let start = out.len();
+                out.extend_from_slice(blocks);
+                red::retype(out.get_mut(start..).unwrap_or_default(), binding.payload_type);
+            }
+            None => append_payload(out, packet.payload, shift, packet.vp8.as_ref()),
+        }
+        Some(len)
+    }
+
+    /// Appends a repair packet (RFC 4588 §4) for one sent before.
+    pub(super) fn write_repair(
+        &mut self,
+        out: &mut Vec<u8>,
+        shift: &Shift,
+        packet: &Packet<'_>,
+    ) -> Option<usize> {
+        let payload_type = self.binding.as_ref()?.repair_type?;
+        self.repair_sequence = self.repair_sequence.wrapping_add(1);
+        let len =
+            self.header(out, payload_type, self.repair_sequence, self.repair_ssrc, shift, packet);
+        let original = (packet.index as u16).wrapping_sub(shift.sequence);
+        out.extend_from_slice(&original.to_be_bytes());
+        append_payload(out, packet.payload, shift, packet.vp8.as_ref());
+        Some(len)
+    }
+
+    fn header(
+        &self,
+        out: &mut Vec<u8>,
+        payload_type: u8,
+        sequence: u16,
+        ssrc: u32,
+        shift: &Shift,
+        packet: &Packet<'_>,
+    ) -> usize {
+        let timestamp = packet.timestamp.wrapping_sub(shift.timestamp);
+        let id = self.binding.as_ref().map_or(0, |binding| binding.descriptor_id);
+        if id == 0 || packet.descriptor.is_empty() {
+            return rtp::write_header(
+                out,
+                packet.marker,
+                payload_type,
+                sequence,
+                timestamp,
+                ssrc,
+                &[],
+            );
+        }
+        let mut descriptor = [0; 255];
+        let len = packet.descriptor.len().min(descriptor.len());
+        let (value, _) = descriptor.split_at_mut(len);
+        value.copy_from_slice(packet.descriptor.get(..len).unwrap_or(&[]));
+        if let (Some(frame), Some(place)) = (frame_number(value), value.get_mut(1..3)) {
+            place.copy_from_slice(&frame.wrapping_sub(shift.frame).to_be_bytes());
+        }
+        let extension = [(id, &*value)];
+        rtp::write_header(out, packet.marker, payload_type, sequence, timestamp, ssrc, &extension)
+    }
+
+    /// Counts a packet that was sent.
+    pub(super) fn count(&mut self, octets: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(octets as u32);
+    }
+
+    /// The packet behind a number that the subscriber asks for again; `None` when it was never sent
+    /// or was sent again less than a round trip ago.
+    pub(super) fn asked_again(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        round_trip: Duration,
+    ) -> Option<(usize, u64, Shift)> {
+        let found = self.spans.source(sequence)?;
+        let memory = self.resent.get_mut(usize::from(sequence) % RESENT)?;
+        let (before, at) = *memory;
+        let recent = at.is_some_and(|at| now.saturating_duration_since(at) < round_trip);
+        if before == sequence && recent {
+            return None;
+        }
+        *memory = (sequence, Some(now));
+        Some(found)
+    }
+
+    /// What to subtract from the current layer's media clock; `None` while nothing flows.
+    pub(super) fn clock_shift(&self) -> Option<u32> {
+        self.spans.open().map(|(_, shift)| shift.timestamp)
+    }
+}
+
+/// Frame number of a dependency descriptor: the second and third byte.
+fn frame_number(descriptor: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*descriptor.get(1..)?.first_chunk()?))
+}
+
+fn append_payload(out: &mut Vec<u8>, payload: &[u8], shift: &Shift, vp8: Option<&Vp8>) {
+    let start = out.len();
+    out.extend_from_slice(payload);
+    let Some(vp8) = vp8 else { return };
+    match vp8.picture_id {
+        Some((at, picture, true)) => {
+            let picture = picture.wrapping_sub(shift.picture) | 0x8000;
+            if let Some(place) = out.get_mut(start + at..start + at + 2) {
+                place.copy_from_slice(&picture.to_be_bytes());
+            }
+        }
+        Some((at, picture, false)) => {
+            if let Some(place) = out.get_mut(start + at) {
+                *place = (picture.wrapping_sub(shift.picture) & 0x7F) as u8;
+            }
+        }
+        None => {}
+    }
+    if let Some((at, tl0)) = vp8.tl0_picture_index
+        && let Some(place) = out.get_mut(start + at)
+    {
+        *place = tl0.wrapping_sub(shift.tl0);
+    }
+}

@@ -1,0 +1,169 @@
+//! A published track: what was announced, which streams carry it, and who receives it.
+
+use super::api::{
+    AddTrack, AnnouncedCodec, LayerInfo, MediaKind, Quality, Source, TrackInfo, TrackSid,
+};
+use super::codec::Codec;
+use super::layers::{Layer, sort_rids};
+use super::sdp::{PayloadType, Section};
+
+/// A track that flows, or may flow any moment.
+#[derive(Debug)]
+pub(super) struct Track {
+    /// The publisher's key in the room.
+    pub(super) owner: usize,
+    /// What others see.
+    pub(super) info: TrackInfo,
+    /// Its codec.
+    pub(super) codec: Codec,
+    /// The codec's name as SDP knows it.
+    pub(super) codec_name: String,
+    /// Payload type of redundant audio, when the publisher may send it.
+    pub(super) red_type: Option<u8>,
+    /// Payload type of repair packets.
+    pub(super) repair_type: Option<u8>,
+    /// Ticks of its media clock in a second.
+    pub(super) clock: u32,
+    /// Its encodings, lowest first; one without simulcast.
+    pub(super) layers: Vec<Layer>,
+    /// Who receives it: key of the participant, key of the subscription there.
+    pub(super) subscribers: Vec<(usize, usize)>,
+    /// The publisher was told of its first subscriber.
+    pub(super) told_subscribed: bool,
+}
+
+impl Track {
+    /// The track that a section carries, as it was announced. `None`: no codec in common.
+    pub(super) fn from_section(
+        owner: usize,
+        sid: TrackSid,
+        announced: AddTrack,
+        section: &Section,
+    ) -> Option<Self> {
+        let payload_type = choose_codec(announced.kind, &announced.codecs, section)?;
+        let codec = Codec::from_name(&payload_type.name);
+        let rate = payload_type.rate.split('/').next().and_then(|rate| rate.parse().ok());
+        let clock = rate.filter(|rate| *rate > 0).unwrap_or_else(|| codec.clock_rate());
+        let plain = announced.encryption == 0 && !announced.disable_red;
+        let red_type = section.red_of(payload_type.pt).filter(|_| plain).map(|red| red.pt);
+        let mut rids = section.rids.clone();
+        sort_rids(&mut rids);
+        let name = payload_type.name.to_ascii_lowercase();
+        let media = match announced.kind {
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        };
+        let mut info = TrackInfo {
+            sid,
+            muted: announced.muted,
+            mid: section.mid.clone(),
+            mime_type: format!("{media}/{name}"),
+            simulcast: rids.len() > 1,
+            announced,
+        };
+        sort_announced(&mut info.announced.layers);
+        let announced = &info.announced.layers;
+        let height = |at: usize| announced.get(at).map_or(0, |layer| layer.height);
+        let layers = if rids.is_empty() {
+            vec![Layer::new(String::new(), announced.last().map_or(0, |layer| layer.height))]
+        } else {
+            rids.into_iter().enumerate().map(|(at, rid)| Layer::new(rid, height(at))).collect()
+        };
+        let mut track = Self {
+            owner,
+            info,
+            codec,
+            codec_name: name,
+            red_type,
+            repair_type: section.rtx_of(payload_type.pt).map(|rtx| rtx.pt),
+            clock,
+            layers,
+            subscribers: Vec::new(),
+            told_subscribed: false,
+        };
+        track.take_streams(section);
+        Some(track)
+    }
+
+    /// Binds the streams that the section names. With rids only the packets can tell which layer a
+    /// stream is, so those are left to them.
+    pub(super) fn take_streams(&mut self, section: &Section) {
+        if section.rids.is_empty()
+            && let (Some(layer), Some(ssrc)) = (self.layers.first_mut(), section.ssrcs.first())
+        {
+            let repair = section.fid.iter().find(|(media, _)| media == ssrc);
+            layer.ssrc = *ssrc;
+            layer.repair_ssrc = repair.map_or(0, |(_, repair)| *repair);
+        }
+        self.describe_layers();
+    }
+
+    /// Copies names and streams of the layers into what others see.
+    pub(super) fn describe_layers(&mut self) {
+        let announced = &mut self.info.announced.layers;
+        for (info, layer) in announced.iter_mut().zip(&self.layers) {
+            info.rid.clone_from(&layer.rid);
+            (info.ssrc, info.repair_ssrc) = (layer.ssrc, layer.repair_ssrc);
+        }
+        for (info, spatial) in announced.iter_mut().zip(0..) {
+            info.spatial = spatial;
+        }
+    }
+
+    /// Audio or video.
+    pub(super) const fn kind(&self) -> MediaKind {
+        self.info.announced.kind
+    }
+
+    /// The layer with this rid; the only layer has none.
+    pub(super) fn layer_of(&self, rid: Option<&[u8]>) -> Option<usize> {
+        match rid {
+            Some(rid) => self.layers.iter().position(|layer| layer.rid.as_bytes() == rid),
+            None => (self.layers.len() == 1).then_some(0),
+        }
+    }
+}
+
+/// The announced codec that the section has, wanted first; else the usual one of its kind; else the
+/// section's own first choice.
+pub(super) fn choose_codec<'s>(
+    kind: MediaKind,
+    announced: &[AnnouncedCodec],
+    section: &'s Section,
+) -> Option<&'s PayloadType> {
+    let named = announced.iter().filter(|codec| !codec.codec.is_empty());
+    let mut named = named.filter_map(|codec| {
+        let name = codec.codec.rsplit_once('/').map_or(&*codec.codec, |(_, name)| name);
+        section.codec(name)
+    });
+    let usual: &[&str] = match kind {
+        MediaKind::Audio => &["opus"],
+        MediaKind::Video => &["vp8", "h264", "vp9", "av1"],
+    };
+    let auxiliary = |name: &str| {
+        let names = ["rtx", "red", "ulpfec", "flexfec-03", "cn", "telephone-event"];
+        name.is_empty() || names.iter().any(|other| other.eq_ignore_ascii_case(name))
+    };
+    named
+        .next()
+        .or_else(|| usual.iter().find_map(|name| section.codec(name)))
+        .or_else(|| section.codecs.iter().find(|codec| !auxiliary(&codec.name)))
+}
+
+fn sort_announced(layers: &mut [LayerInfo]) {
+    layers.sort_by_key(|layer| match layer.quality {
+        Quality::Low => 0,
+        Quality::Medium => 1,
+        Quality::High => 2,
+    });
+}
+
+/// What a track shows, in the two letters of its id.
+pub(super) const fn sid_letters(kind: MediaKind, source: Source) -> &'static str {
+    match (kind, source) {
+        (MediaKind::Audio, Source::ScreenAudio) => "AS",
+        (MediaKind::Audio, _) => "AM",
+        (MediaKind::Video, Source::Screen) => "VS",
+        (MediaKind::Video, _) => "VC",
+    }
+}
