@@ -82,8 +82,8 @@ impl Cache {
         if let Some(old) = self.slots.get_mut(index as usize % SLOTS) {
             *old = slot;
         }
-        if skip > 0 {
-            self.grow_if_short(now, index);
+        if skip > 0 && self.grow_if_short(now, index) {
+            self.put(now, index, packet);
         }
     }
 
@@ -102,18 +102,20 @@ impl Cache {
     }
 
     /// Doubles the ring when a whole round took less time than a repair may need. What it held is
-    /// forgotten, which happens a few times in the life of a layer.
-    fn grow_if_short(&mut self, now: Instant, newest: u64) {
+    /// forgotten, which happens a few times in the life of a layer. Returns whether it grew.
+    fn grow_if_short(&mut self, now: Instant, newest: u64) -> bool {
         let size = self.bytes.len();
         let oldest =
             (newest.saturating_sub(SLOTS as u64 - 1)..newest).find(|at| self.get(*at).is_some());
         let slot = oldest.and_then(|at| self.slots.get(at as usize % SLOTS));
         let age = slot.and_then(|slot| slot.at).map(|at| now.saturating_duration_since(at));
-        if size < MAX_BYTES && age.is_some_and(|age| age < WANTED_AGE) {
+        let short = size < MAX_BYTES && age.is_some_and(|age| age < WANTED_AGE);
+        if short {
             self.bytes.resize(size * 2, 0);
             self.slots.fill(EMPTY);
             self.written = 0;
         }
+        short
     }
 }
 
