@@ -6,7 +6,6 @@
 //! (a full one makes the shard send [`Event::Resync`] when there is room again).
 
 mod collect;
-mod pending;
 mod shard;
 mod socket;
 
@@ -21,10 +20,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 
 pub use self::collect::Collect;
-use self::pending::{Core, CoreConfig, Limits, WallClock};
 pub use self::socket::{Batch, Datagram, ImpossibleSource, Socket};
 use crate::core::api::{Command, Event, RelayFn, RoomKey, SessionKey};
 use crate::core::counters::Counters;
+use crate::core::engine::{Core, CoreConfig, Limits, WallClock};
 use crate::core::peer::{Crypto, Identity, IdentityError};
 
 /// What a node is made of.
@@ -151,7 +150,7 @@ impl Node {
             identity: Arc::clone(identity),
             relay: config.relay,
             wall: WallClock { at: now, unix_micros },
-            limits: Limits,
+            limits: Limits::default(),
             crypto: Crypto::Real,
         };
         let mut seed = [0; 32];

@@ -17,9 +17,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::Gate;
 use super::collect::Collect;
-use super::pending::Core;
 use super::socket::{Batch, Socket};
 use crate::core::api::{Command, Event, Input, Output, Path};
+use crate::core::engine::Core;
 
 /// Commands per turn.
 const COMMANDS: usize = 64;
