@@ -528,11 +528,11 @@ impl Consultation {
             }
         };
         let Some(person) = self.people.get_mut(index) else { return Err(Refusal::NotHere) };
-        if let Some(name) = name.filter(|name| !name.reveal().is_empty()) {
-            person.name = name.clone();
-        }
         if person.presence != Presence::Left {
             return Ok(());
+        }
+        if let Some(name) = name.filter(|name| !name.reveal().is_empty()) {
+            person.name = name.clone();
         }
         if role == PersonRole::Doctor {
             // Only the server's own `Remove` takes this away, and a new link gives it back.
@@ -615,10 +615,11 @@ impl Consultation {
 
     fn leave(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
         let person = self.person_mut(user_id)?;
-        person.waiting_since = None;
-        if person.presence == Presence::Left {
+        // Somebody who went away gives up its place in the queue.
+        if person.presence == Presence::Left && person.waiting_since.is_none() {
             return Ok(());
         }
+        person.waiting_since = None;
         person.presence = Presence::Left;
         person.left_at = Some(log.now);
         log.person(Happening::Left, user_id, self.status);

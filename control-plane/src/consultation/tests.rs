@@ -1,1 +1,329 @@
+use chrono::{DateTime, Duration, Utc};
 
+use super::*;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a time")
+}
+
+fn consultation(max_participants: i64) -> Consultation {
+    Consultation {
+        id: Uuid::nil(),
+        clinic: "demo".to_owned(),
+        appointment_id: None,
+        mode: Mode::Video,
+        scheduled_start: at(0),
+        scheduled_minutes: 15,
+        room_name: "consultation-x".to_owned(),
+        status: Status::Scheduled,
+        doctor_id: "doc".to_owned(),
+        doctor_name: Private::new("Dr. Osei".to_owned()),
+        patient_id: "pat".to_owned(),
+        patient_name: Private::new("Ms. Lindqvist".to_owned()),
+        max_participants,
+        people: Vec::new(),
+        patient_joined_at: None,
+        doctor_joined_at: None,
+        actual_start: None,
+        actual_end: None,
+        duration_seconds: None,
+        end_reason: None,
+        created_at: at(0),
+        revision: 0,
+    }
+}
+
+fn arrive(user_id: &str) -> Step {
+    Step::Arrive { user_id: user_id.to_owned(), name: None }
+}
+
+/// Takes steps one second apart and gives what happened in the last one.
+fn take(consultation: &mut Consultation, steps: &[Step]) -> Vec<Happening> {
+    let mut last = Vec::new();
+    for (second, step) in (1..).zip(steps) {
+        let actor = Actor::Person("doc".to_owned());
+        last = consultation.apply(at(second), &actor, step).expect("a possible step");
+    }
+    last.into_iter().map(|transition| transition.happening).collect()
+}
+
+fn who(user_id: &str) -> String {
+    user_id.to_owned()
+}
+
+#[test]
+fn a_visit_goes_from_scheduled_to_completed() {
+    let mut visit = consultation(2);
+    assert_eq!(take(&mut visit, &[arrive("pat")]), [Happening::PatientJoined]);
+    assert_eq!(visit.status, Status::Waiting);
+    assert_eq!(visit.position("pat"), Some(1));
+    assert!(!visit.may_enter("pat"));
+    assert_eq!(take(&mut visit, &[arrive("doc")]), [Happening::DoctorJoined]);
+    assert!(visit.may_enter("doc"));
+    assert_eq!(visit.status, Status::Waiting);
+    let made = take(&mut visit, &[Step::Admit(who("pat"))]);
+    assert_eq!(made, [Happening::Admitted, Happening::Started]);
+    assert_eq!((visit.status, visit.actual_start), (Status::InProgress, Some(at(1))));
+    assert!(visit.may_enter("pat"));
+    take(&mut visit, &[Step::Connect(who("pat")), Step::Pause, Step::Resume]);
+    let end = visit.apply(at(601), &Actor::Person(who("doc")), &Step::End(None)).expect("ends");
+    assert_eq!(end.len(), 1);
+    assert_eq!((end[0].from, end[0].to), (Status::InProgress, Status::Completed));
+    assert_eq!(end[0].actor, Actor::Person(who("doc")));
+    assert_eq!((end[0].at, end[0].reason.as_deref()), (at(601), Some("completed")));
+    assert_eq!(visit.duration_seconds, Some(600));
+    assert!(!visit.may_enter("pat") && !visit.may_enter("doc"));
+    assert!(visit.people.iter().all(|person| person.presence == Presence::Left));
+}
+
+#[test]
+fn the_actual_start_is_set_once() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat"))]);
+    let start = visit.actual_start;
+    let again = [Step::SendBack(who("pat")), Step::Admit(who("pat"))];
+    for (second, step) in (50..).zip(&again) {
+        visit.apply(at(second), &Actor::Server, step).expect("possible");
+    }
+    assert_eq!((visit.actual_start, start), (Some(at(2)), Some(at(2))));
+}
+
+#[test]
+fn repeated_requests_change_nothing() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat")]);
+    assert!(take(&mut visit, &[arrive("pat")]).is_empty());
+    take(&mut visit, &[Step::Admit(who("pat"))]);
+    assert!(take(&mut visit, &[Step::Admit(who("pat"))]).is_empty());
+    take(&mut visit, &[Step::Leave(who("pat"))]);
+    assert!(take(&mut visit, &[Step::Leave(who("pat"))]).is_empty());
+    take(&mut visit, &[Step::End(None)]);
+    assert!(take(&mut visit, &[Step::End(Some(who("late")))]).is_empty());
+    assert_eq!(visit.end_reason.as_deref(), Some("completed"));
+}
+
+#[test]
+fn admission_outlives_a_reload_and_not_a_sending_back() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat")), Step::Connect(who("pat"))]);
+    take(&mut visit, &[Step::Disconnect(who("pat")), arrive("pat")]);
+    assert!(visit.may_enter("pat"));
+    take(&mut visit, &[Step::Connect(who("pat"))]);
+    assert_eq!(visit.person("pat").map(|p| p.rejoin_count), Some(1));
+    take(&mut visit, &[Step::SendBack(who("pat"))]);
+    assert!(!visit.may_enter("pat"));
+    assert_eq!(visit.position("pat"), Some(1));
+    // What the room tells afterwards does not bring it back in.
+    assert_eq!(
+        visit.apply(at(9), &Actor::Server, &Step::Connect(who("pat"))),
+        Err(Refusal::NotHere)
+    );
+    assert!(take(&mut visit, &[Step::Disconnect(who("pat"))]).is_empty());
+    assert_eq!(visit.person("pat").map(|p| p.presence), Some(Presence::Waiting));
+}
+
+#[test]
+fn a_revoked_person_comes_back_only_through_the_waiting_room() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat")), Step::Remove(who("pat"))]);
+    assert!(!visit.may_enter("pat"));
+    assert_eq!(visit.position("pat"), None);
+    take(&mut visit, &[arrive("pat")]);
+    assert!(!visit.may_enter("pat"));
+    assert_eq!(visit.position("pat"), Some(1));
+}
+
+#[test]
+fn places_are_counted_in_persons_and_the_doctors_is_kept() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), arrive("aunt"), Step::Admit(who("pat"))]);
+    let full = visit.apply(at(5), &Actor::Server, &Step::Admit(who("aunt")));
+    assert_eq!(full, Err(Refusal::Full));
+    take(&mut visit, &[Step::Leave(who("pat")), Step::Admit(who("aunt"))]);
+    // The place is taken now: the patient waits like anybody else.
+    take(&mut visit, &[arrive("pat")]);
+    assert!(!visit.may_enter("pat"));
+    let mut visit = consultation(3);
+    take(&mut visit, &[arrive("pat"), arrive("aunt")]);
+    take(&mut visit, &[Step::Admit(who("pat")), Step::Admit(who("aunt"))]);
+    assert!(visit.may_enter("aunt") && visit.may_enter("pat"));
+}
+
+#[test]
+fn the_queue_is_first_come_first_and_keeps_the_place_of_a_reload() {
+    let mut visit = consultation(4);
+    take(&mut visit, &[arrive("pat"), arrive("aunt"), arrive("interpreter")]);
+    let positions =
+        |visit: &Consultation| ["pat", "aunt", "interpreter"].map(|person| visit.position(person));
+    assert_eq!(positions(&visit), [Some(1), Some(2), Some(3)]);
+    take(&mut visit, &[Step::GoAway(who("pat"))]);
+    assert_eq!(positions(&visit), [None, Some(1), Some(2)]);
+    visit.apply(at(100), &Actor::Server, &arrive("pat")).expect("comes back");
+    assert_eq!(positions(&visit), [Some(1), Some(2), Some(3)]);
+    // Leaving on purpose gives the place up.
+    visit.apply(at(101), &Actor::Server, &Step::Leave(who("pat"))).expect("goes");
+    visit.apply(at(102), &Actor::Server, &arrive("pat")).expect("comes back");
+    assert_eq!(positions(&visit), [Some(3), Some(1), Some(2)]);
+}
+
+#[test]
+fn silence_and_return_are_told_apart_from_leaving() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat")), Step::Connect(who("pat"))]);
+    assert_eq!(take(&mut visit, &[Step::Lose(who("pat"))]), [Happening::Reconnecting]);
+    assert_eq!(take(&mut visit, &[Step::Connect(who("pat"))]), [Happening::Reconnected]);
+    assert_eq!(visit.person("pat").map(|p| p.rejoin_count), Some(0));
+    take(&mut visit, &[Step::Lose(who("pat"))]);
+    assert_eq!(take(&mut visit, &[Step::Disconnect(who("pat"))]), [Happening::Disconnected]);
+}
+
+#[test]
+fn words_are_read_back() {
+    for status in Status::ALL {
+        assert_eq!(Status::parse(status.as_str()), Some(status));
+        assert_eq!(Status::ALL[status.index()], status);
+    }
+    for presence in Presence::ALL {
+        assert_eq!(Presence::parse(presence.as_str()), Some(presence));
+    }
+    assert_eq!(Status::parse("scheduled"), None);
+}
+
+/// Every step, about three people.
+fn every_step() -> Vec<Step> {
+    let about: [fn(String) -> Step; 8] = [
+        |user_id| Step::Arrive { user_id, name: None },
+        Step::Admit,
+        Step::SendBack,
+        Step::Leave,
+        Step::GoAway,
+        Step::Remove,
+        Step::Connect,
+        Step::Disconnect,
+    ];
+    let mut steps: Vec<Step> = about
+        .iter()
+        .flat_map(|step| ["doc", "pat", "aunt"].map(|user_id| step(who(user_id))))
+        .collect();
+    steps.extend([
+        Step::Lose(who("pat")),
+        Step::Pause,
+        Step::Resume,
+        Step::End(None),
+        Step::Cancel(None),
+        Step::NoShow(None),
+        Step::Fail(who("media")),
+    ]);
+    steps
+}
+
+fn allowed(from: Status, to: Status) -> bool {
+    use Status::{Cancelled, Completed, Failed, InProgress, NoShow, Paused, Scheduled, Waiting};
+    match from {
+        Scheduled => true,
+        Waiting => to != Scheduled,
+        InProgress => matches!(to, InProgress | Paused | Completed | Failed),
+        Paused => matches!(to, Paused | InProgress | Completed | Failed),
+        Completed | Cancelled | NoShow | Failed => to == from,
+    }
+}
+
+/// What must hold whatever happened before.
+fn check(before: &Consultation, after: &Consultation, step: &Step, made: &[Transition]) {
+    assert!(allowed(before.status, after.status), "{step:?}: {before:?}");
+    assert_eq!(made.is_empty(), before.status == after.status && before.people == after.people);
+    let mut status = before.status;
+    for transition in made {
+        assert_eq!(transition.from, status, "{step:?}");
+        status = transition.to;
+    }
+    assert_eq!(status, after.status, "{step:?}");
+    let begun = matches!(after.status, Status::InProgress | Status::Paused);
+    assert!(!begun || after.actual_start.is_some());
+    assert_eq!(after.status.is_over(), after.actual_end.is_some());
+    assert!(before.actual_start.is_none() || after.actual_start == before.actual_start);
+    let inside = |person: &&Person| {
+        matches!(person.presence, Presence::Admitted | Presence::Connected | Presence::Reconnecting)
+    };
+    assert!(after.people.iter().filter(inside).all(|person| person.admitted), "{step:?}");
+    let others = after.people.iter().filter(inside).filter(|p| p.role != PersonRole::Doctor);
+    assert!(i64::try_from(others.count()).expect("few") < after.max_participants, "{step:?}");
+    for person in &after.people {
+        if person.presence == Presence::Waiting {
+            assert!(!person.admitted && person.waiting_since.is_some(), "{step:?}");
+        }
+        let was = before.person(&person.user_id).is_some_and(|p| p.admitted);
+        let let_in = matches!(step, Step::Admit(user_id) if *user_id == person.user_id);
+        let doctor = person.role == PersonRole::Doctor;
+        assert!(!person.admitted || was || let_in || doctor, "nobody else lets in: {step:?}");
+    }
+    if after.status.is_over() {
+        assert!(after.people.iter().all(|person| !after.may_enter(&person.user_id)));
+    }
+}
+
+/// Walks every sequence of four steps, as long as each changes something.
+#[test]
+fn every_sequence_of_four_steps_keeps_the_rules() {
+    fn walk(visit: &Consultation, steps: &[Step], second: i64, depth: u32) -> u64 {
+        if depth == 0 {
+            return 1;
+        }
+        let mut walks = 0;
+        for step in steps {
+            let mut after = visit.clone();
+            match after.apply(at(second), &Actor::Server, step) {
+                Ok(made) => check(visit, &after, step, &made),
+                Err(_) => assert_eq!(&after, visit, "a refusal changes nothing: {step:?}"),
+            }
+            if after != *visit {
+                walks += walk(&after, steps, second + 1, depth - 1);
+            }
+        }
+        walks
+    }
+    let steps = every_step();
+    assert!(walk(&consultation(2), &steps, 1, 4) > 500);
+    assert!(walk(&consultation(3), &steps, 1, 4) > 500);
+}
+
+/// Long random walks with a fixed seed.
+#[test]
+fn long_walks_keep_the_rules() {
+    let steps = every_step();
+    let mut state: u64 = 0x9E37_79B9_7F4A_7C15;
+    for _ in 0..400 {
+        let mut visit = consultation(3);
+        for second in 1..120 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let index = usize::try_from(state >> 33).expect("31 bits") % steps.len();
+            // Endings are rare, or every walk is short.
+            let ending = index + 4 >= steps.len() && !state.is_multiple_of(7);
+            let Some(step) = steps.get(index).filter(|_| !ending) else { continue };
+            let before = visit.clone();
+            match visit.apply(at(second), &Actor::Server, step) {
+                Ok(made) => check(&before, &visit, step, &made),
+                Err(_) => assert_eq!(before, visit),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_has_begun_is_not_called_off_and_what_is_over_stays_over() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat"))]);
+    for step in [Step::Cancel(None), Step::NoShow(None)] {
+        let refused = visit.apply(at(9), &Actor::Server, &step);
+        assert_eq!(refused, Err(Refusal::WrongStatus(Status::InProgress)));
+    }
+    let mut visit = consultation(2);
+    take(&mut visit, &[Step::Cancel(Some(who("holiday")))]);
+    assert_eq!(visit.status, Status::Cancelled);
+    for step in [arrive("pat"), Step::End(None), Step::Pause, Step::Fail(who("x"))] {
+        let refused = visit.apply(at(9), &Actor::Server, &step);
+        assert_eq!(refused, Err(Refusal::Over(Status::Cancelled)));
+    }
+    let later = at(0) + Duration::hours(1);
+    assert!(visit.apply(later, &Actor::Server, &Step::Cancel(None)).expect("again").is_empty());
+}
