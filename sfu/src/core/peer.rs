@@ -8,6 +8,7 @@ mod channels;
 mod contract;
 mod dtls;
 mod identity;
+mod packets;
 mod records;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use rtc_shared::TransportProtocol;
 use sansio::Protocol as _;
 
 use super::dtls::REMOTE;
+use super::packets::ForwardGuard;
 use super::{DtlsRole, SendDataError};
 use crate::core::api::DataChannelKind;
 
@@ -46,6 +47,7 @@ pub(super) struct Channels {
     channels: Vec<Channel>,
     opens: bool,
     role: DtlsRole,
+    guard: ForwardGuard,
     events: VecDeque<ChannelEvent>,
     transmits: VecDeque<Bytes>,
 }
@@ -85,6 +87,7 @@ impl Channels {
             channels: Vec::new(),
             opens,
             role,
+            guard: ForwardGuard::new(opens),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
         }
@@ -104,6 +107,9 @@ impl Channels {
 
     /// Takes a decrypted packet.
     pub(super) fn handle(&mut self, now: Instant, packet: Bytes) {
+        if !self.guard.admits(&packet) {
+            return;
+        }
         match self.endpoint.handle(now, REMOTE, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 // The endpoint cannot forget it; so it is asked not to make any more.
@@ -195,6 +201,7 @@ impl Channels {
         for (&handle, association) in &mut self.associations {
             while let Some(transmit) = association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = transmit.message {
+                    packets.iter().for_each(|packet| self.guard.sent(packet));
                     self.transmits.extend(packets);
                 }
             }

@@ -3,6 +3,7 @@
 mod crypto;
 mod faults;
 mod handshake;
+mod hostile;
 mod paths;
 
 use std::collections::BTreeMap;

@@ -111,6 +111,27 @@ fn reliable_data_survives_loss() {
     assert_eq!(numbers, (0..50).collect::<Vec<u8>>());
 }
 
+/// Lost messages of the lossy channel are given up (FORWARD-TSN), and what follows arrives.
+#[test]
+fn lossy_data_goes_on_after_loss() {
+    let mut link = Link::joined(PLAIN);
+    link.dtls_loss = 30;
+    let message = Bytes::from_static(b"lossy");
+    let send = |link: &mut Link| {
+        let now = link.now;
+        link.peer(Side::Server).send_data(now, DataChannelKind::Lossy, &message).unwrap();
+        link.run(Duration::from_millis(20));
+    };
+    (0..300).for_each(|_| send(&mut link));
+    link.dtls_loss = 0;
+    link.run(Duration::from_secs(10));
+    let before = link.got(Side::Client).data(DataChannelKind::Lossy).len();
+    assert!((100..300).contains(&before), "{before} of 300 at 30 % loss");
+    (0..10).for_each(|_| send(&mut link));
+    link.run(Duration::from_millis(20));
+    assert_eq!(link.got(Side::Client).data(DataChannelKind::Lossy).len(), before + 10);
+}
+
 #[test]
 fn the_send_buffer_is_bounded() {
     let mut link = Link::joined(PLAIN);
