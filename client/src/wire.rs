@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bedside_sfu::core::api::Path;
 use bedside_sfu::core::peer::Peer;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use crate::sender::Outlet;
@@ -132,7 +133,9 @@ pub(crate) async fn readable(socket: Option<&UdpSocket>) {
 fn transmit(socket: Option<&(UdpSocket, SocketAddr)>, path: Path, datagram: &[u8]) -> bool {
     match (socket, path) {
         (Some((socket, _)), Path::Udp { remote, .. }) => {
-            socket.try_send_to(datagram, remote).is_ok()
+            // Past the runtime's idea of readiness, which knows nothing of a socket's first moments:
+            // the first check would be lost.
+            SockRef::from(socket).send_to(datagram, &remote.into()).is_ok()
         }
         (None, _) | (_, Path::Tcp(_) | Path::Relay(_)) => false,
     }

@@ -59,9 +59,13 @@ struct Seen {
     sender_reports: u64,
     report_blocks: u64,
     feedback: u64,
+    /// Resumes answered with "join again".
+    forgotten: u32,
 }
 
 struct Mirror {
+    /// Remember nobody who resumes.
+    forgetful: bool,
     listener: TcpListener,
     socket: UdpSocket,
     identity: Arc<Identity>,
@@ -85,6 +89,7 @@ impl Mirror {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut rng = Rng::from_seed([9; 32]);
         let mirror = Self {
+            forgetful: false,
             listener,
             socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
             identity: Arc::new(Identity::generate().unwrap()),
@@ -159,12 +164,20 @@ impl Mirror {
         let join = proto::JoinRequest::decode(plain.as_slice()).unwrap();
         if join.reconnect {
             assert_eq!(join.participant_sid, "PA_me");
+            if self.forgetful {
+                self.seen.forgotten += 1;
+                let again = proto::LeaveRequest { reason: 6, action: 2, ..Default::default() };
+                send(&mut socket, Response::Leave(again)).await;
+                return socket;
+            }
             self.seen.resumes += 1;
             let reconnect = proto::ReconnectResponse { last_message_seq: 1, ..Default::default() };
             send(&mut socket, Response::Reconnect(reconnect)).await;
             return socket;
         }
         self.seen.joins += 1;
+        self.peer = None;
+        self.remote_ufrag.clear();
         let me = proto::ParticipantInfo { sid: "PA_me".to_owned(), ..Default::default() };
         let joined = proto::JoinResponse {
             participant: Some(me),
@@ -513,6 +526,28 @@ async fn a_participant_publishes_receives_repairs_resumes_and_leaves() {
     assert!(seen.pings > 0 && seen.nacked_by_client > 0);
     assert!(seen.repaired_by_client > 0 && seen.sender_reports > 3);
     assert!(seen.report_blocks > 3 && seen.feedback > 20, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_participant_that_was_forgotten_joins_again() {
+    let (mut mirror, url) = Mirror::new().await;
+    mirror.forgetful = true;
+    let mirror = tokio::spawn(mirror.run());
+    let mut options = ConnectOptions::new(url, "token");
+    options.publish = Publish { microphone: true, camera: false };
+    let (participant, mut events) = Participant::connect(options).await.unwrap();
+    let connected = |event: &ParticipantEvent| matches!(event, ParticipantEvent::Connected);
+    wait_for(&mut events, connected).await;
+    participant.cut_signal().await.unwrap();
+    wait_for(&mut events, |event| matches!(event, ParticipantEvent::Joined { .. })).await;
+    wait_for(&mut events, connected).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let stats = participant.stats();
+    assert_eq!((stats.resumes, stats.rejoins), (0, 1));
+    assert!(stats.sent[0].packets > 10, "{stats:?}");
+    participant.leave().await.unwrap();
+    let seen = tokio::time::timeout(Duration::from_secs(5), mirror).await.unwrap().unwrap();
+    assert_eq!((seen.joins, seen.forgotten), (2, 1));
 }
 
 #[tokio::test]
