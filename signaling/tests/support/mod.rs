@@ -330,16 +330,7 @@ impl House {
     }
 
     pub(crate) async fn connect(&self, token: &str, join: &lk::JoinRequest) -> Result<Client, u16> {
-        let url = format!(
-            "ws://{}/rtc/v1?access_token={token}&join_request={}",
-            self.address,
-            wrap(join)
-        );
-        match tokio_tungstenite::connect_async(url).await {
-            Ok((socket, _)) => Ok(Client { socket }),
-            Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("{error}"),
-        }
+        connect(self.address, token, join).await
     }
 
     /// A client that has joined.
@@ -348,6 +339,21 @@ impl House {
         let Tell::Join(join) = client.next().await else { panic!("no join first") };
         let Tell::RefreshToken(_) = client.next().await else { panic!("no token second") };
         (client, join)
+    }
+}
+
+/// A WebSocket client at the door, or the status that it was refused with.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    token: &str,
+    join: &lk::JoinRequest,
+) -> Result<Client, u16> {
+    let join = wrap(join);
+    let url = format!("ws://{address}/rtc/v1?access_token={token}&join_request={join}");
+    match tokio_tungstenite::connect_async(url).await {
+        Ok((socket, _)) => Ok(Client { socket }),
+        Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
     }
 }
 
