@@ -467,7 +467,7 @@ pub struct TrackPermission {
 /// What the engine is told.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Open a room; nothing happens when it is open already.
+    /// Open a room; one that is open already takes the limit and the metadata and goes on.
     OpenRoom(Box<RoomSpec>),
     /// Close a room and everything in it.
     CloseRoom {

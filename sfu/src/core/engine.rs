@@ -268,6 +268,7 @@ impl Core {
     fn open(&mut self, now: Instant, spec: RoomSpec) {
         let key = spec.room;
         if self.keys.contains_key(&key) {
+            self.in_room(now, key, |room, _| room.replan(&spec));
             return;
         }
         let entry = self.rooms.vacant_key();

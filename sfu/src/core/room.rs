@@ -96,6 +96,12 @@ impl Room {
         room
     }
 
+    /// An open room is to be like this from now on.
+    pub(super) fn replan(&mut self, spec: &RoomSpec) {
+        self.metadata.clone_from(&spec.metadata);
+        self.max_participants = spec.max_participants;
+    }
+
     /// Takes note that something is to be done at `at`.
     pub(super) fn wake(&mut self, at: Instant) {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
