@@ -7,8 +7,6 @@
 
 mod controlling;
 mod stun;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -330,3 +328,6 @@ fn mapped(path: Path) -> Option<SocketAddr> {
         Path::Tcp(_) | Path::Relay(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

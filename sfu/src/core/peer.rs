@@ -10,8 +10,6 @@ mod dtls;
 mod identity;
 mod packets;
 mod records;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -533,3 +531,6 @@ impl Peer {
         &self.counters
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,11 @@
 //! SRTP and SRTCP: sealing and opening of RTP and RTCP packets in place.
 //!
-//! A [`Session`] belongs to one DTLS handshake and holds a key set for each direction. Opening and
+//! A session belongs to one DTLS handshake and holds a key set for each direction. Opening and
 //! sealing allocate nothing beyond the first packet of an SSRC, and nothing at all is kept for an
 //! SSRC whose packets do not authenticate. The rules are those of RFC 3711 (AES_CM_128) and
 //! RFC 7714 (AES-GCM).
 
 mod cipher;
-#[cfg(test)]
-mod tests;
 mod window;
 
 use cipher::Keys;
@@ -106,7 +104,7 @@ impl Session {
 type RtpWindow = Window<16>;
 type RtcpWindow = Window<2>;
 
-/// Hours of publishing and unpublishing need some hundred SSRCs; a flood of them must end somewhere.
+/// Hours of publishing and unpublishing need some hundred SSRCs; a flood must end somewhere.
 const MAX_SSRCS: usize = 2048;
 
 struct Inbound {
@@ -203,3 +201,6 @@ fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
     let &[_, _, _, _, c0, c1, c2, c3] = packet.first_chunk::<8>()?;
     Some(u32::from_be_bytes([c0, c1, c2, c3]))
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,7 +138,7 @@ pub enum PeerEvent {
     Proved(Path),
     /// This path is no longer ours.
     Forgot(Path),
-    /// [`Peer::ufrags`] has changed.
+    /// [`Peer::ufrags`](super::Peer::ufrags) has changed.
     UfragsChanged,
     /// Media can flow.
     Connected {
@@ -172,7 +172,7 @@ pub enum PeerEvent {
 /// Why a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// [`Peer::close`] was called.
+    /// [`Peer::close`](super::Peer::close) was called.
     Local,
     /// The other side said goodbye.
     Remote,

@@ -50,7 +50,7 @@ impl ForwardGuard {
             match kind {
                 // The library refuses an INIT with company, and takes the other two whole.
                 INIT | DATA | COOKIE_ECHO => {}
-                // Its cookie is noise; repeated, it would be mistaken for something again and again.
+                // Its cookie is noise, and would be mistaken for the same thing at each repeat.
                 INIT_ACK if self.opens => {}
                 COOKIE_ACK => plain &= chunk.len() == 4,
                 SACK => plain &= is_sound_sack(chunk),
