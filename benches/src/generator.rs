@@ -292,12 +292,20 @@ impl Generator {
             }
             let socket = self.sockets.get_mut(*index % SOCKETS);
             let Some(socket) = socket else { continue };
+            self.out.clear();
+            let mut train = 0;
             for packet in self.due.drain(..) {
-                self.out.clear();
-                if bot.pack(now, packet, &mut self.out) {
-                    send(socket, now, &bot.role, &self.out);
+                let start = self.out.len();
+                let packed = bot.pack(now, packet, &mut self.out);
+                let size = self.out.len() - start;
+                // Browsers send each packet by itself.
+                if !(packed && schedule.is_train()) {
+                    send(socket, now, &bot.role, size, &self.out);
+                    self.out.clear();
                 }
+                train = size;
             }
+            send(socket, now, &bot.role, train, &self.out);
         }
         any
     }
@@ -324,7 +332,7 @@ impl Generator {
         for (index, bot) in self.bots.iter_mut().enumerate() {
             let Some(socket) = self.sockets.get_mut(index % SOCKETS) else { continue };
             let role = bot.role;
-            bot.maintain(now, |datagram| send(socket, now, &role, datagram));
+            bot.maintain(now, |datagram| send(socket, now, &role, datagram.len(), datagram));
         }
     }
 
@@ -341,7 +349,7 @@ impl Generator {
         if let (Some(bot), Some(socket)) = (self.bots.get_mut(index), socket)
             && bot.report(now, &mut self.out)
         {
-            send(socket, now, &bot.role, &self.out);
+            send(socket, now, &bot.role, self.out.len(), &self.out);
         }
     }
 
@@ -352,8 +360,8 @@ impl Generator {
     }
 }
 
-fn send(socket: &mut Socket, now: Instant, role: &Role, datagram: &[u8]) {
-    socket.send(now, role.address.ip(), role.server, datagram.len(), datagram);
+fn send(socket: &mut Socket, now: Instant, role: &Role, size: usize, datagrams: &[u8]) {
+    socket.send(now, role.address.ip(), role.server, size, datagrams);
 }
 
 /// A socket that gets every datagram by itself, with room for a burst of everybody.

@@ -73,6 +73,11 @@ impl Schedule {
         }
     }
 
+    /// Whether a burst leaves as one train, as a network card that coalesces would hand it over.
+    pub const fn is_train(&self) -> bool {
+        matches!(self.load, Load::Constant { .. })
+    }
+
     /// The next frame will be a keyframe.
     pub const fn want_keyframe(&mut self) {
         self.keyframe_wanted = true;

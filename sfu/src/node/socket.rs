@@ -94,7 +94,9 @@ impl Socket {
             return;
         }
         self.retry_offload(now);
-        let source = (!local.is_unspecified()).then(|| self.on_wire(local));
+        // A socket that is bound to one address has no other to answer from.
+        let choose = self.local.ip().is_unspecified() && !local.is_unspecified();
+        let source = choose.then(|| self.on_wire(local));
         let destination = SocketAddr::new(self.on_wire(remote.ip()), remote.port());
         let per_train = self.state.max_gso_segments().min(MAX_TRAIN / segment_size).max(1);
         for train in contents.chunks(segment_size.saturating_mul(per_train)) {
