@@ -49,7 +49,7 @@ fn serve(handle: &NodeHandle, ask: Ask) -> Result<()> {
         Ask::Open { room } => (room, Command::OpenRoom(Box::new(open(room)))),
         Ask::Join { room, session } => (room, Command::Join(Box::new(join(room, session)))),
         Ask::AddTrack { room, session, audio, cid } => {
-            let request = Request::AddTrack(Box::new(track(audio, cid)));
+            let request = add_track(audio, cid);
             (room, Command::Request { session: SessionKey(session), request })
         }
         Ask::Offer { room, session, id, sdp } => {
@@ -101,7 +101,8 @@ fn translate(session: u64, event: SessionEvent) -> Option<Tell> {
     }
 }
 
-fn open(room: u64) -> RoomSpec {
+/// A room to open.
+pub fn open(room: u64) -> RoomSpec {
     RoomSpec {
         room: RoomKey(room),
         name: Private::new(format!("room {room}")),
@@ -111,7 +112,8 @@ fn open(room: u64) -> RoomSpec {
     }
 }
 
-fn join(room: u64, session: u64) -> Join {
+/// A person who comes in.
+pub fn join(room: u64, session: u64) -> Join {
     let identity = Private::new(format!("person {session}"));
     Join {
         room: RoomKey(room),
@@ -124,13 +126,14 @@ fn join(room: u64, session: u64) -> Join {
     }
 }
 
-fn track(audio: bool, cid: String) -> AddTrack {
+/// The announcement of a track.
+pub fn add_track(audio: bool, cid: String) -> Request {
     let (kind, source, width, height) = if audio {
         (MediaKind::Audio, Source::Microphone, 0, 0)
     } else {
         (MediaKind::Video, Source::Camera, 1_280, 720)
     };
-    AddTrack {
+    Request::AddTrack(Box::new(AddTrack {
         cid,
         name: Private::default(),
         kind,
@@ -148,9 +151,10 @@ fn track(audio: bool, cid: String) -> AddTrack {
         encryption: 0,
         audio_features: Vec::new(),
         backup_codec_policy: 0,
-    }
+    }))
 }
 
-fn no_data(_: &DataSender<'_>, _: DataChannelKind, _: &[u8]) -> Option<Relayed> {
+/// Relays no data message.
+pub fn no_data(_: &DataSender<'_>, _: DataChannelKind, _: &[u8]) -> Option<Relayed> {
     None
 }
