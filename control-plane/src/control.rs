@@ -289,7 +289,7 @@ impl Control {
         }
     }
 
-    /// Once in a while: stores what could not be stored before.
+    /// Once in a while: stores what could not be stored before, and lets go of what is over.
     pub(crate) async fn retry_unsaved(&self) {
         for live in self.live.all() {
             let waiting = !live.inner().unsaved.is_empty();
@@ -298,6 +298,7 @@ impl Control {
                 self.store_unsaved(&live).await;
             }
         }
+        self.live.let_go_of_all();
     }
 
     /// A database call with an end.

@@ -315,6 +315,14 @@ impl Live {
         }
     }
 
+    /// [`Self::let_go`] of everything that may go.
+    pub(crate) fn let_go_of_all(&self) {
+        let ids: Vec<Uuid> = lock(&self.sessions).keys().copied().collect();
+        for id in ids {
+            self.let_go(id);
+        }
+    }
+
     pub(crate) fn listen_list(&self, list: ListListener) {
         lock(&self.lists).push(list);
     }
