@@ -41,7 +41,7 @@ test.afterAll(async () => {
 async function callGoesOn() {
   for (const page of pages) await expectMedia(page, { videos: 1, audio: true });
   for (const page of pages) {
-    expect(await page.evaluate(() => window.bench.events.filter((e) => /reconnect|disconnect/i.test(e)))).toEqual([]);
+    expect(await page.evaluate(() => window.bench.events.filter((e) => /^(signalR|r)econnect|^disconnected/.test(e)))).toEqual([]);
   }
 }
 
