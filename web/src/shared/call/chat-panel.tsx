@@ -39,7 +39,6 @@ export function ChatPanel(props: { chat: Chat; channelState: ChannelState; onClo
           <CloseIcon />
         </button>
       </header>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a keyboard must be able to scroll it */}
       <div ref={list} class="chat-lines" role="log" aria-label="Messages" tabIndex={0}>
         <ol>
           {chat.more.value && (

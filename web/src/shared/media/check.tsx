@@ -148,7 +148,6 @@ function LevelMeter(props: { state: DeviceState }) {
             ? 'Your microphone works'
             : 'Say something: the bar should move'}
       </p>
-      {/* biome-ignore lint/a11y/useSemanticElements: browsers draw a meter each in their own way */}
       <div
         class="level-bar"
         role="meter"
