@@ -1,5 +1,7 @@
 //! The room door with a real node behind it, and offers that browsers made.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
