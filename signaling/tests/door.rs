@@ -14,7 +14,8 @@ use livekit_protocol::signal_request::Message as Said;
 use livekit_protocol::signal_response::Message as Tell;
 use prost::Message as _;
 use support::{House, join_request, resume_request, token, ward, wrap};
-use tokio_tungstenite::tungstenite;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::{MaybeTlsStream, tungstenite};
 
 fn reason(reason: lk::DisconnectReason) -> i32 {
     reason as i32
@@ -357,6 +358,38 @@ async fn a_message_above_the_limit_closes_with_1009() {
     let large = vec![0; 1024 * 1024 + 1];
     ann.frame(tungstenite::Message::Binary(large.into())).await;
     assert_eq!(ann.message().await, Err(Some(1009)));
+}
+
+#[tokio::test]
+async fn frames_against_the_protocol_close_with_its_codes() {
+    let house = House::open().await;
+    let (mut bob, _) = house.join("bob").await;
+    let mask = [0_u8; 4];
+    let masked = |first: u8, payload: &[u8]| {
+        let length = 0x80 | u8::try_from(payload.len()).unwrap();
+        [&[first, length], &mask[..], payload].concat()
+    };
+    let cases = [
+        (vec![0x82, 0x01, 0x00], 1002, "unmasked"),
+        (masked(0xc2, b"x"), 1002, "a reserved bit"),
+        (masked(0x83, b"x"), 1002, "an opcode that is not there"),
+        (masked(0x80, b"x"), 1002, "a continuation of nothing"),
+        (masked(0x81, b"\xff\xfe"), 1007, "a text that is none"),
+        ([&[0x89, 0xfe, 0, 126], &mask[..], &[0; 126]].concat(), 1002, "a long ping"),
+    ];
+    for (bytes, code, what) in cases {
+        let (mut ann, _) = house.join("ann").await;
+        let MaybeTlsStream::Plain(stream) = ann.socket.get_mut() else { panic!() };
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(ann.message().await, Err(Some(code)), "{what}");
+    }
+    // Announced and never sent: refused by its length alone.
+    let (mut ann, _) = house.join("ann").await;
+    let MaybeTlsStream::Plain(stream) = ann.socket.get_mut() else { panic!() };
+    stream.write_all(&[0x82, 0xff, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(ann.message().await, Err(Some(1009)));
+    bob.say(Said::Ping(1)).await;
+    bob.until(|message| matches!(message, Tell::Pong(_)).then_some(())).await;
 }
 
 #[tokio::test]
