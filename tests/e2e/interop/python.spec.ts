@@ -1,7 +1,8 @@
 // The Python SDK in one room with a browser: media both ways, decoded on both sides, and data.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import path from 'node:path';
 import readline from 'node:readline';
+import { promisify } from 'node:util';
 import { test, expect, type Browser, type Page } from '@playwright/test';
 import { launch } from '../support/chromium.js';
 import { startDemo, roomToken, type Demo } from '../support/demo.js';
@@ -16,7 +17,9 @@ interface Counted {
   messages: number;
 }
 
-const script = path.resolve(import.meta.dirname, '../../interop/participant.py');
+const folder = path.resolve(import.meta.dirname, '../../interop/python');
+const interpreter = process.env.BEDSIDE_PYTHON ?? 'python3';
+const script = path.join(folder, 'bars.py');
 let demo: Demo;
 let site: SdkSite;
 let browser: Browser;
@@ -37,7 +40,7 @@ test.beforeAll(async () => {
   await page.evaluate(([u, t]) => window.bench.join(u, t), [url, token] as const);
   await page.evaluate(() => window.bench.publish());
   const args = [script, url, await roomToken('interop', 'python'), '110'];
-  python = spawn(process.env.BEDSIDE_PYTHON ?? 'python3', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  python = spawn(interpreter, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   readline.createInterface({ input: python.stdout! }).on('line', (line) => (counted = JSON.parse(line)));
   readline.createInterface({ input: python.stderr! }).on('line', (line) => said.push(line));
 });
@@ -72,4 +75,10 @@ test('a message goes there and back', async () => {
   });
   const answers = () => page.evaluate(() => window.bench.data.filter((d) => d.from === 'python').map((d) => d.text));
   await expect.poll(answers).toEqual(['echo: hello']);
+});
+
+test('everything that two Python participants do to each other', async () => {
+  const env = { ...process.env, BEDSIDE_URL: demo.url };
+  const { stderr } = await promisify(execFile)(interpreter, [path.join(folder, 'test_sdk.py')], { env });
+  expect(stderr).toContain('OK');
 });

@@ -1,6 +1,6 @@
 """A participant made with the Python SDK: publishes bars and a tone, counts what it receives.
 
-    participant.py URL TOKEN SECONDS
+    bars.py URL TOKEN SECONDS
 
 Prints one JSON object per second on standard output; `frames`, `audio_frames` and `loud` (audio
 frames above silence) only rise. Data that comes in is sent back with `echo: ` in front of it.
