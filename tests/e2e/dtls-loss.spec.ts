@@ -8,14 +8,24 @@ import { Forwarder } from './support/forwarder.js';
 const joins = 60;
 const atOnce = 6;
 
-/** The browser offers itself as DTLS server, so that we must be the client. */
+/**
+ * What is sent offers the browser as DTLS server alone, so that we must be the client. The browser itself is told
+ * `actpass`, the only thing it may offer (RFC 8842 §5.2), and takes our `active`.
+ */
 async function offerPassive(page: Page): Promise<void> {
   await page.addInitScript(() => {
-    const create = RTCPeerConnection.prototype.createOffer as (options?: RTCOfferOptions) => Promise<RTCSessionDescriptionInit>;
-    RTCPeerConnection.prototype.createOffer = async function (this: RTCPeerConnection, options?: RTCOfferOptions) {
+    type Describe = (description?: RTCLocalSessionDescriptionInit) => Promise<void>;
+    const peer = RTCPeerConnection.prototype;
+    const create = peer.createOffer as (options?: RTCOfferOptions) => Promise<RTCSessionDescriptionInit>;
+    const apply = peer.setLocalDescription as Describe;
+    peer.createOffer = async function (this: RTCPeerConnection, options?: RTCOfferOptions) {
       const offer = await create.call(this, options);
       return { type: offer.type, sdp: offer.sdp?.replaceAll('a=setup:actpass', 'a=setup:passive') };
-    } as typeof RTCPeerConnection.prototype.createOffer;
+    } as typeof peer.createOffer;
+    peer.setLocalDescription = async function (this: RTCPeerConnection, description) {
+      const sdp = description?.sdp?.replaceAll('a=setup:passive', 'a=setup:actpass');
+      return apply.call(this, { type: description?.type ?? 'offer', sdp });
+    } as Describe;
   });
 }
 
