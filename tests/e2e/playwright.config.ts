@@ -2,9 +2,9 @@
 import { defineConfig } from '@playwright/test';
 
 export default defineConfig({
-  testDir: process.env.BEDSIDE_NAMESPACE ? 'namespace' : '.',
+  testDir: process.env.E2E_NAMESPACE ? 'namespace' : '.',
   // Foreign SDKs need their own installation first: scripts/test interop.
-  testIgnore: process.env.BEDSIDE_NAMESPACE
+  testIgnore: process.env.E2E_NAMESPACE
     ? []
     : ['namespace/**', ...(process.env.BEDSIDE_PYTHON ? [] : ['interop/**'])],
   // Two encoders and two decoders per call already fill two cores.

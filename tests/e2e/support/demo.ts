@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 const root = path.resolve(import.meta.dirname, '../../..');
 
 /** The binary under test; `scripts/test` builds it. */
-export const binary = process.env.BEDSIDE_BIN ?? path.join(root, 'target/debug/bedside');
+export const binary = process.env.E2E_BINARY ?? path.join(root, 'target/debug/bedside');
 
 export interface Demo {
   url: string;
