@@ -63,9 +63,8 @@ export class Firefox implements Evaluates {
   async evaluate<R, A>(fn: (arg: A) => R | Promise<R>, arg: A): Promise<R> {
     const script = `
       const [source, arg, done] = arguments;
-      const page = window.wrappedJSObject;
+      const page = window.wrappedJSObject ?? window;
       page.__result = undefined;
-      page.eval('(' + source + ')').constructor;
       page.__arg = arg;
       page.eval('Promise.resolve().then(() => (' + source + ')(JSON.parse(window.__arg).arg)).then(' +
         '(value) => { window.__result = JSON.stringify({ value }); },' +
