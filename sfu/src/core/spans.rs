@@ -33,10 +33,13 @@ struct Span {
     shift: Shift,
 }
 
-/// The spans of one subscription, oldest first.
+/// The spans of one subscription.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
-    spans: Vec<Span>,
+    /// Nearly all packets belong to it, so it lies with the subscription and not behind a pointer.
+    newest: Option<Span>,
+    /// The others, oldest first.
+    older: Vec<Span>,
     /// Highest extended sequence number forwarded in the newest span.
     last: u64,
 }
@@ -45,23 +48,27 @@ impl Spans {
     /// Begins a span at the packet `index` of a layer.
     pub(super) fn begin(&mut self, layer: usize, index: u64, shift: Shift) {
         self.end();
-        if self.spans.len() == REMEMBERED {
-            self.spans.remove(0);
+        if let Some(before) =
+            self.newest.replace(Span { layer, start: index, end: u64::MAX, shift })
+        {
+            if self.older.len() + 1 == REMEMBERED {
+                self.older.remove(0);
+            }
+            self.older.push(before);
         }
-        self.spans.push(Span { layer, start: index, end: u64::MAX, shift });
         self.last = index;
     }
 
     /// Closes the newest span after the last packet that was forwarded.
     pub(super) fn end(&mut self) {
-        if let Some(open) = self.spans.last_mut().filter(|span| span.end == u64::MAX) {
+        if let Some(open) = self.newest.as_mut().filter(|span| span.end == u64::MAX) {
             open.end = self.last + 1;
         }
     }
 
     /// Highest extended sequence number of the open span, and its shift.
     pub(super) fn open(&self) -> Option<(u64, Shift)> {
-        let open = self.spans.last().filter(|span| span.end == u64::MAX)?;
+        let open = self.newest.filter(|span| span.end == u64::MAX)?;
         Some((self.last, open.shift))
     }
 
@@ -72,11 +79,11 @@ impl Spans {
 
     /// The newest packet of the open span is not forwarded: what follows moves up by one.
     pub(super) fn skip(&mut self, index: u64) {
-        let Some(&open) = self.spans.last().filter(|span| span.end == u64::MAX) else { return };
+        let Some(open) = self.newest.filter(|span| span.end == u64::MAX) else { return };
         let shift = Shift { sequence: open.shift.sequence.wrapping_add(1), ..open.shift };
         if open.start == index {
             // Nothing of this span was sent yet, so it need not be remembered.
-            if let Some(open) = self.spans.last_mut() {
+            if let Some(open) = &mut self.newest {
                 (open.start, open.shift) = (index + 1, shift);
             }
         } else {
@@ -89,12 +96,17 @@ impl Spans {
     /// The shift for a packet, if it belongs to what this subscriber gets.
     pub(super) fn find(&self, layer: usize, index: u64) -> Option<Shift> {
         let holds = |span: &&Span| span.layer == layer && (span.start..span.end).contains(&index);
-        self.spans.iter().rev().find(holds).map(|span| span.shift)
+        self.all().find(holds).map(|span| span.shift)
+    }
+
+    /// Newest first.
+    fn all(&self) -> impl Iterator<Item = &Span> {
+        self.newest.iter().chain(self.older.iter().rev())
     }
 
     /// The packet behind a number that the subscriber has seen or missed.
     pub(super) fn source(&self, sequence: u16) -> Option<(usize, u64, Shift)> {
-        self.spans.iter().rev().find_map(|span| {
+        self.all().find_map(|span| {
             let newest = if span.end == u64::MAX { self.last } else { span.end.checked_sub(1)? };
             let there = sequence.wrapping_add(span.shift.sequence);
             let behind = u64::from((newest as u16).wrapping_sub(there));
@@ -151,7 +163,7 @@ mod tests {
         for at in 1..2_000 {
             spans.skip(at);
         }
-        assert_eq!(spans.spans.len(), 2);
+        assert_eq!(spans.all().count(), 2);
         assert_eq!(spans.find(0, 2_000), Some(shift(1_999)));
         assert_eq!(spans.find(0, 0), Some(shift(0)));
     }
