@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::SeedableRng as _;
 use rustc_hash::FxHashMap;
@@ -29,6 +29,9 @@ use super::room::Room;
 
 /// Told to the sessions of a room whose code panicked: they should join again.
 const AFTER_PANIC: LeaveReason = LeaveReason::StateMismatch;
+
+/// How old a gauge may be that changed without a command.
+const COUNT: Duration = Duration::from_millis(500);
 
 /// What an engine is made from.
 #[derive(Clone, Debug)]
@@ -92,12 +95,14 @@ pub struct Core {
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Gauges must be counted anew.
     stale: bool,
+    /// When they are, though no command came.
+    count_at: Instant,
 }
 
 impl Core {
     /// An engine without rooms. `seed` is all the randomness it will ever have.
     #[must_use]
-    pub fn new(_now: Instant, config: CoreConfig, seed: [u8; 32]) -> Self {
+    pub fn new(now: Instant, config: CoreConfig, seed: [u8; 32]) -> Self {
         Self {
             config,
             rng: Rng::from_seed(seed),
@@ -110,6 +115,7 @@ impl Core {
             leaving: None,
             timers: BinaryHeap::new(),
             stale: false,
+            count_at: now,
         }
     }
 
@@ -194,13 +200,17 @@ impl Core {
     }
 
     fn timeout(&mut self, now: Instant) {
+        // Counting visits everyone in every room, and each room has many timeouts a second.
+        if now >= self.count_at {
+            self.count_at = now + COUNT;
+            self.stale = true;
+        }
         while let Some(Reverse((at, index))) =
             self.timers.peek().copied().filter(|top| top.0.0 <= now)
         {
             self.timers.pop();
             let due = self.rooms.get(index).is_some_and(|room| room.deadline == Some(at));
             if due {
-                self.stale = true;
                 self.with_room(now, index, |room, ctx| {
                     room.deadline = None;
                     room.handle_timeout(ctx);
@@ -315,7 +325,7 @@ impl Core {
     ) {
         let (mut ctx, rooms) = self.parts(now);
         let Some(room) = rooms.get_mut(index) else { return };
-        let before = room.deadline;
+        let (before, people) = (room.deadline, room.participants.len());
         // What a room may leave half done is itself, and it is thrown away then.
         let done = catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
@@ -324,6 +334,7 @@ impl Core {
         }));
         let planned = room.deadline;
         let finished = room.finished;
+        self.stale |= room.participants.len() != people;
         if done.is_err() {
             return self.after_panic(index);
         }

@@ -372,7 +372,6 @@ impl Room {
 
     /// Asks a client for sections, when it is time.
     pub(super) fn ask_for_sections(&mut self, ctx: &mut Context<'_>, key: usize) {
-        let (audio, video) = self.shortfall(key);
         let Some(participant) = self.participants.get_mut(key) else { return };
         let negotiation = &mut participant.negotiation;
         if let Some(until) = negotiation.asked_until {
@@ -392,7 +391,9 @@ impl Room {
         }
         negotiation.last_asked = Some(ctx.now);
         negotiation.asked_until = Some(ctx.now + ASK_AGAIN);
-        ctx.tell(participant.session, SessionEvent::SectionsNeeded { audio, video });
+        let session = participant.session;
+        let (audio, video) = self.shortfall(key);
+        ctx.tell(session, SessionEvent::SectionsNeeded { audio, video });
     }
 
     /// Sections that the client must add: audio, video.
