@@ -7,7 +7,7 @@ import { expectMedia } from './support/media.js';
 import { button, enterWaitingRoom, linkState, movement, openPage } from './support/visit.js';
 
 /** Set by `npm run pictures`: where the pictures of the README go. */
-const pictures = process.env.BEDSIDE_PICTURES;
+const pictures = process.env.E2E_PICTURES;
 const picture = (name: string) => (pictures ? { path: path.join(pictures, name) } : {});
 
 test('the doctor admits the synthetic patient and sees it move', async () => {

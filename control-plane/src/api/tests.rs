@@ -1,3 +1,5 @@
+//! The API from outside: one router, both stores, every role.
+
 use axum::http::{Method, Request, StatusCode};
 use bedside_signaling::rooms::{DoorRefusal, RoomPlan};
 use bedside_signaling::token::{RoomToken, VideoGrant};

@@ -1,3 +1,5 @@
+//! The consultation channels over real sockets.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

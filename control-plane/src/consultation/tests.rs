@@ -1,3 +1,5 @@
+//! The state machine, step by step and at random.
+
 use chrono::{DateTime, Duration, Utc};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Every query on SQLite, and on PostgreSQL where one is given.
+
 use super::*;
 use crate::Private;
 use crate::consultation::{

@@ -18,7 +18,7 @@ interface Counted {
 }
 
 const folder = path.resolve(import.meta.dirname, '../../interop/python');
-const interpreter = process.env.TEST_PYTHON ?? 'python3';
+const interpreter = process.env.E2E_PYTHON ?? 'python3';
 const script = path.join(folder, 'bars.py');
 let demo: Demo;
 let site: SdkSite;
