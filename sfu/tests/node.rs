@@ -307,7 +307,9 @@ fn a_stopped_node_takes_no_commands() {
     let room = handle.mint_room();
     handle.send(room, open(room)).unwrap();
     handle.send(room, Command::Shutdown).unwrap();
+    assert!(handle.is_running());
     node.stop();
+    assert!(!handle.is_running());
     assert_eq!(handle.counters().rooms, 0, "what came before the stop was carried out");
     assert_eq!(handle.send(room, open(room)), Err(Busy));
 }

@@ -98,6 +98,10 @@ pub enum StartError {
 #[error("the node is busy")]
 pub struct Busy;
 
+/// A shard whose socket may hold less than this loses packets in bursts. The kernel counts
+/// overhead too, so this is a few hundred packets.
+const SMALL_BUFFER: usize = 1 << 20;
+
 /// Running shards. Dropping it stops them.
 #[derive(Debug)]
 pub struct Node {
@@ -111,6 +115,10 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
         let sockets = bind(&config)?;
         let ports: Vec<u16> = sockets.iter().map(|socket| socket.local().port()).collect();
+        let smallest = sockets.iter().filter_map(|socket| socket.receive_buffer().ok()).min();
+        if let Some(bytes) = smallest.filter(|bytes| *bytes < SMALL_BUFFER) {
+            tracing::warn!(bytes, "small UDP receive buffer: raise net.core.rmem_max to 4194304");
+        }
         let (events, receiver) = mpsc::channel(config.events.max(1));
         let mut gates = Vec::new();
         let mut queues = Vec::new();
@@ -165,6 +173,7 @@ impl Node {
         std::thread::Builder::new()
             .name(format!("shard-{index}"))
             .spawn(move || {
+                let _running = Running::new(&gate);
                 let core = Core::new(now, core, seed);
                 shard::Shard::new(place, core, socket, gate, queue, events).run();
             })
@@ -236,6 +245,11 @@ impl NodeHandle {
         gate.ok_or(Busy)?.send(command)
     }
 
+    /// Whether every shard's thread is there. A node that has lost one should be replaced.
+    pub fn is_running(&self) -> bool {
+        self.gates.iter().all(|gate| gate.running.load(Ordering::Relaxed))
+    }
+
     /// The counters of all shards together, as of each one's last turn.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
@@ -254,6 +268,7 @@ struct Gate {
     bell: EventFd,
     asleep: AtomicBool,
     stop: AtomicBool,
+    running: AtomicBool,
     values: [AtomicU64; Counters::COUNT],
 }
 
@@ -270,6 +285,8 @@ impl Gate {
             bell,
             asleep: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            // Before its thread runs, so that nobody sees a node that is not there yet.
+            running: AtomicBool::new(true),
             values: std::array::from_fn(|_| AtomicU64::new(0)),
         })
     }
@@ -316,6 +333,21 @@ impl Gate {
         let mut counters = Counters::from_values(values);
         counters.commands_refused = self.refused.load(Ordering::Relaxed);
         counters
+    }
+}
+
+/// Tells that a shard's thread is gone, however it ends.
+struct Running(Arc<Gate>);
+
+impl Running {
+    fn new(gate: &Arc<Gate>) -> Self {
+        Self(Arc::clone(gate))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Relaxed);
     }
 }
 
