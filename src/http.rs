@@ -149,7 +149,7 @@ mod tests {
     }
 
     async fn ask(path: &str, missing: Vec<&'static str>) -> (Response, Metrics) {
-        let metrics = Metrics::new(Arc::new(Counters::default)).unwrap();
+        let metrics = Metrics::new(Arc::new(Counters::default), Arc::default()).unwrap();
         let ready: Readiness = Arc::new(move || {
             let missing = missing.clone();
             Box::pin(async move { missing })

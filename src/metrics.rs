@@ -1,19 +1,16 @@
-//! `/metrics`: the engine's counters, HTTP answers and join times, for Prometheus.
+//! `/metrics`: what engine and signaling count, HTTP answers and join times, for Prometheus.
 //!
-//! The engine counts in plain numbers of its own; they are read when somebody asks. No label names
+//! Engine and signaling count in plain numbers of their own; they are read when somebody asks. No label names
 //! a person, a room or an address.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use bedside_sfu::core::api::{ParticipantInfo, ParticipantSid, ParticipantState};
 use bedside_sfu::core::counters::Counters;
+use bedside_signaling::counters::SignalingCounters;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{self, MetricFamily};
 use prometheus::{
-    Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Counter, CounterVec, Gauge, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 /// Reads the engine's counters.
@@ -25,14 +22,17 @@ pub(crate) struct Metrics {
     registry: Registry,
     http: IntCounterVec,
     http_connections: IntGauge,
-    join_seconds: Histogram,
 }
 
 impl Metrics {
     /// Registers all metrics.
-    pub(crate) fn new(read: ReadCounters) -> prometheus::Result<Self> {
+    pub(crate) fn new(
+        read: ReadCounters,
+        signaling: Arc<SignalingCounters>,
+    ) -> prometheus::Result<Self> {
         let registry = Registry::new();
         registry.register(Box::new(Engine { read }))?;
+        registry.register(Box::new(Doors::new(signaling)?))?;
         let http = IntCounterVec::new(
             Opts::new("bedside_http_requests_total", "HTTP requests by kind of answer."),
             &["status"],
@@ -43,21 +43,13 @@ impl Metrics {
             "Open HTTP connections, WebSockets included.",
         )?;
         registry.register(Box::new(http_connections.clone()))?;
-        let join_seconds = Histogram::with_opts(
-            HistogramOpts::new(
-                "bedside_join_seconds",
-                "From a participant's joining to its media transport being up.",
-            )
-            .buckets(vec![0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0]),
-        )?;
-        registry.register(Box::new(join_seconds.clone()))?;
         let info = IntGauge::with_opts(
             Opts::new("bedside_build_info", "Always 1.")
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         info.set(1);
         registry.register(Box::new(info))?;
-        Ok(Self { registry, http, http_connections, join_seconds })
+        Ok(Self { registry, http, http_connections })
     }
 
     /// An answer left.
@@ -91,41 +83,6 @@ pub(crate) struct Open(IntGauge);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// Measures joins by what is told about participants.
-#[derive(Debug)]
-pub(crate) struct JoinTimes {
-    histogram: Histogram,
-    joining: HashMap<ParticipantSid, Instant>,
-}
-
-impl JoinTimes {
-    /// A person who has no media after this long is counted elsewhere, as a failed join.
-    const FORGET: Duration = Duration::from_secs(120);
-
-    /// Measures into these metrics.
-    pub(crate) fn new(metrics: &Metrics) -> Self {
-        Self { histogram: metrics.join_seconds.clone(), joining: HashMap::new() }
-    }
-
-    /// Takes note of a participant's state.
-    pub(crate) fn see(&mut self, info: &ParticipantInfo, now: Instant) {
-        match info.state {
-            ParticipantState::Joined => {
-                self.joining.retain(|_, since| now.duration_since(*since) < Self::FORGET);
-                self.joining.entry(info.sid.clone()).or_insert(now);
-            }
-            ParticipantState::Active => {
-                if let Some(since) = self.joining.remove(&info.sid) {
-                    self.histogram.observe(now.duration_since(since).as_secs_f64());
-                }
-            }
-            ParticipantState::Disconnected(_) => {
-                self.joining.remove(&info.sid);
-            }
-        }
     }
 }
 
@@ -172,27 +129,100 @@ fn families(values: [u64; Counters::COUNT]) -> prometheus::Result<Vec<MetricFami
     Ok(families)
 }
 
+/// Signaling's counters, and how long joins take.
+struct Doors {
+    signaling: Arc<SignalingCounters>,
+    /// The registry tells collectors apart by what they say they collect.
+    desc: Desc,
+}
+
+impl Doors {
+    fn new(signaling: Arc<SignalingCounters>) -> prometheus::Result<Self> {
+        let labels = Default::default();
+        let desc = Desc::new(JOIN_SECONDS.into(), JOIN_SECONDS_HELP.into(), Vec::new(), labels)?;
+        Ok(Self { signaling, desc })
+    }
+}
+
+const JOIN_SECONDS: &str = "bedside_join_seconds";
+const JOIN_SECONDS_HELP: &str = "From a join's request to its media transport being up.";
+
+impl Collector for Doors {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = door_families(&self.signaling).unwrap_or_else(|error| {
+            tracing::error!(%error, "signaling counters cannot be shown");
+            Vec::new()
+        });
+        families.push(join_times(&self.signaling.join_times));
+        families
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is a float; 2^53 joins are ages")]
+fn door_families(counters: &SignalingCounters) -> prometheus::Result<Vec<MetricFamily>> {
+    let mut families = Vec::new();
+    let mut refused = None;
+    for (name, help, value) in counters.values() {
+        if let Some(reason) = name.strip_prefix("refused_") {
+            let family = match &refused {
+                Some(family) => family,
+                None => refused.insert(CounterVec::new(
+                    Opts::new("bedside_refused_joins_total", help),
+                    &["reason"],
+                )?),
+            };
+            family.with_label_values(&[reason]).inc_by(value as f64);
+        } else if let Some(help) = help.strip_prefix("Gauge: ") {
+            let gauge = Gauge::new(format!("bedside_{name}"), help)?;
+            gauge.set(value as f64);
+            families.extend(gauge.collect());
+        } else {
+            let counter = Counter::new(format!("bedside_{name}_total"), help)?;
+            counter.inc_by(value as f64);
+            families.extend(counter.collect());
+        }
+    }
+    families.extend(refused.iter().flat_map(Collector::collect));
+    Ok(families)
+}
+
+fn join_times(times: &bedside_signaling::counters::Histogram) -> MetricFamily {
+    let cumulative = times.cumulative();
+    let mut histogram = proto::Histogram::default();
+    histogram.set_sample_count(cumulative.last().map_or(0, |(_, count)| *count));
+    histogram.set_sample_sum(times.sum_seconds());
+    // The encoder adds the infinite one.
+    let finite = cumulative.into_iter().filter(|(bound, _)| bound.is_finite());
+    let buckets = finite.map(|(bound, count)| {
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    });
+    histogram.set_bucket(buckets.collect());
+    let mut metric = proto::Metric::default();
+    metric.set_histogram(histogram);
+    let mut family = MetricFamily::default();
+    family.set_name(JOIN_SECONDS.into());
+    family.set_help(JOIN_SECONDS_HELP.into());
+    family.set_field_type(proto::MetricType::HISTOGRAM);
+    family.set_metric(vec![metric]);
+    family
+}
+
 #[cfg(test)]
 mod tests {
-    use bedside_sfu::core::api::{Grant, LeaveReason};
+    use std::time::Duration;
 
     use super::*;
 
     fn metrics() -> Metrics {
         let counters = Counters { rooms: 3, nack_in: 4, dropped_unknown: 5, ..Counters::default() };
-        Metrics::new(Arc::new(move || counters)).unwrap()
-    }
-
-    fn person(sid: &str, state: ParticipantState) -> ParticipantInfo {
-        ParticipantInfo {
-            sid: ParticipantSid(sid.into()),
-            profile: Arc::default(),
-            grant: Grant::default(),
-            state,
-            tracks: Vec::new(),
-            joined_at_ms: 0,
-            version: 0,
-        }
+        Metrics::new(Arc::new(move || counters), Arc::default()).unwrap()
     }
 
     #[test]
@@ -217,20 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn a_join_is_measured_once() {
-        let metrics = metrics();
-        let mut joins = JoinTimes::new(&metrics);
-        let start = Instant::now();
-        joins.see(&person("PA_1", ParticipantState::Joined), start);
-        joins.see(&person("PA_1", ParticipantState::Joined), start + Duration::from_millis(100));
-        joins.see(&person("PA_1", ParticipantState::Active), start + Duration::from_millis(250));
-        joins.see(&person("PA_1", ParticipantState::Active), start + Duration::from_secs(9));
-        let gone = ParticipantState::Disconnected(LeaveReason::ClientInitiated);
-        joins.see(&person("PA_2", ParticipantState::Joined), start);
-        joins.see(&person("PA_2", gone), start);
-        joins.see(&person("PA_2", ParticipantState::Active), start);
-        assert_eq!(metrics.join_seconds.get_sample_count(), 1);
-        assert!((metrics.join_seconds.get_sample_sum() - 0.25).abs() < 1e-9);
-        assert!(joins.joining.is_empty());
+    fn signaling_is_shown_with_its_join_times() {
+        let signaling = Arc::new(SignalingCounters::default());
+        let metrics = Metrics::new(Arc::new(Counters::default), Arc::clone(&signaling)).unwrap();
+        signaling.joins.up();
+        signaling.sessions.up();
+        signaling.refused_full.up();
+        signaling.join_times.record(Duration::from_millis(250));
+        let text = metrics.text().unwrap();
+        for line in [
+            "bedside_joins_total 1",
+            "bedside_signal_sessions 1",
+            "# TYPE bedside_signal_sessions gauge",
+            "bedside_refused_joins_total{reason=\"full\"} 1",
+            "bedside_refused_joins_total{reason=\"token\"} 0",
+            "# TYPE bedside_join_seconds histogram",
+            "bedside_join_seconds_bucket{le=\"0.2\"} 0",
+            "bedside_join_seconds_bucket{le=\"0.3\"} 1",
+            "bedside_join_seconds_bucket{le=\"+Inf\"} 1",
+            "bedside_join_seconds_sum 0.25",
+            "bedside_join_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -7,20 +7,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bedside_control_plane::{ControlConfig, ControlPlane};
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
-use bedside_signaling::rooms::Fact;
 use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Media};
 use crate::edge::Edge;
-use crate::metrics::{JoinTimes, Metrics};
+use crate::metrics::Metrics;
 use crate::shutdown::{Ending, Signals};
 use crate::{assets, http, telemetry, tokens};
 
@@ -113,8 +112,9 @@ impl Server {
         );
         control.attach(signaling.clone());
         let handle = node.handle();
-        let metrics = Metrics::new(Arc::new(move || handle.counters()))?;
-        run_parts(&control, &signaling, events, heard, JoinTimes::new(&metrics));
+        let metrics = Metrics::new(Arc::new(move || handle.counters()), signaling.counters())?;
+        tokio::spawn(signaling.clone().run(events));
+        tokio::spawn(control.clone().run(heard));
 
         let draining = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
@@ -156,30 +156,6 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-/// The loops that carry events and facts from part to part.
-fn run_parts(
-    control: &ControlPlane,
-    signaling: &Signaling,
-    events: mpsc::Receiver<Event>,
-    mut heard: mpsc::Receiver<Fact>,
-    mut joins: JoinTimes,
-) {
-    tokio::spawn(signaling.clone().run(events));
-    let (facts, for_control) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while let Some(fact) = heard.recv().await {
-            if let Fact::Participant { info, .. } = &fact {
-                joins.see(info, Instant::now());
-            }
-            // A slow control plane fills the queue behind us, and gets a snapshot later.
-            if facts.send(fact).await.is_err() {
-                break;
-            }
-        }
-    });
-    tokio::spawn(control.clone().run(for_control));
 }
 
 fn readiness(control: &ControlPlane, draining: &Arc<AtomicBool>) -> http::Readiness {

@@ -72,6 +72,38 @@ pub struct SignalingCounters {
     pub join_times: Histogram,
 }
 
+impl SignalingCounters {
+    /// Every number with its name and what it means, for the metrics page. `Gauge: ` starts the
+    /// meaning of those that also fall; `refused_` starts the name of refused joins.
+    pub fn values(&self) -> [(&'static str, &'static str, u64); 18] {
+        let refused = "Joins refused before the upgrade.";
+        [
+            ("signal_sessions", "Gauge: Signal sessions open now.", self.sessions.value()),
+            ("joins", "Joins that got their first message.", self.joins.value()),
+            ("resumes", "Resumes that got their first message.", self.resumes.value()),
+            (
+                "resumes_unknown",
+                "Resumes of a participant that is no longer here.",
+                self.resumes_unknown.value(),
+            ),
+            ("refused_token", refused, self.refused_token.value()),
+            ("refused_not_allowed", refused, self.refused_not_allowed.value()),
+            ("refused_bad_request", refused, self.refused_bad_request.value()),
+            ("refused_no_room", refused, self.refused_no_room.value()),
+            ("refused_full", refused, self.refused_full.value()),
+            ("refused_unavailable", refused, self.refused_unavailable.value()),
+            ("signal_malformed", "Signal messages that are no protobuf.", self.malformed.value()),
+            ("signal_unknown", "Signal messages that are not served.", self.unknown.value()),
+            ("signal_text_frames", "Text frames at the room door.", self.text_frames.value()),
+            ("signal_over_limit", "Signal messages refused for size.", self.over_limit.value()),
+            ("slow_readers", "Sessions cut: client did not read.", self.slow_readers.value()),
+            ("silent_sessions", "Sessions cut: client fell silent.", self.silent.value()),
+            ("invalid_joins", "Join messages held back.", self.invalid_joins.value()),
+            ("facts_lost", "Facts that came late, in a snapshot.", self.facts_lost.value()),
+        ]
+    }
+}
+
 /// Counts durations in fixed buckets.
 #[derive(Debug, Default)]
 pub struct Histogram {

@@ -228,6 +228,10 @@ async def main(url: str, token: str) -> None:
             say({"ok": True, "answer": answer, "took": round(time.monotonic() - started, 3)})
         except Exception as error:  # The driver decides what a failure means.
             say({"ok": False, "error": f"{type(error).__name__}: {error}"})
+    # Whatever still feeds or reads a track would call into a library that is closing.
+    for task in person.tasks:
+        task.cancel()
+    await asyncio.gather(*person.tasks, return_exceptions=True)
     await person.room.disconnect()
     say({"left": True})
 
