@@ -4,7 +4,7 @@ import { test, expect, type Browser } from '@playwright/test';
 import { launch } from './support/chromium.js';
 import { startDemo, type Demo } from './support/demo.js';
 import { expectMedia } from './support/media.js';
-import { button, enterWaitingRoom, linkState, movement, openPage } from './support/visit.js';
+import { button, enterWaitingRoom, linkState, movement, nameOf, openPage } from './support/visit.js';
 
 /** Set by `npm run pictures`: where the pictures of the README go. */
 const pictures = process.env.E2E_PICTURES;
@@ -18,7 +18,7 @@ test('the doctor admits the synthetic patient and sees it move', async () => {
     browsers.push(await launch(), await launch());
     const { page: patient } = await openPage(browsers[0]!, demo.patient_link, { width: 390, height: 780 });
     await expect(patient.getByText('Your microphone works')).toBeVisible();
-    const me = (await patient.getByRole('heading', { name: /^Hello / }).innerText()).replace('Hello ', '');
+    const me = await nameOf(patient);
     await enterWaitingRoom(patient);
 
     const { page: doctor } = await openPage(browsers[1]!, demo.doctor_link);

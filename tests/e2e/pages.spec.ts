@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { test, expect, type Browser, type Page } from '@playwright/test';
 import { launch } from './support/chromium.js';
 import { startDemo, type Demo } from './support/demo.js';
-import { admit, button, enterWaitingRoom, openChat, openPage } from './support/visit.js';
+import { admit, button, enterWaitingRoom, nameOf, openChat, openPage } from './support/visit.js';
 
 const axeSource = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const phone = { width: 360, height: 740 };
@@ -47,7 +47,7 @@ test('every page of a consultation is sound at 360 px', async () => {
   const { page: patient } = await openPage(browsers[0]!, demo.patient_link, phone);
   const { page: doctor } = await openPage(browsers[1]!, demo.doctor_link, phone);
   await expect(patient.getByText('Your microphone works')).toBeVisible();
-  const me = (await patient.getByRole('heading', { name: /^Hello / }).innerText()).replace('Hello ', '');
+  const me = await nameOf(patient);
   await expectSound(patient, 'check');
   await enterWaitingRoom(patient);
   await expectSound(patient, 'waiting room');

@@ -14,6 +14,7 @@ export class Forwarder {
   private target = 0;
   private sockets: dgram.Socket[] = [];
   private lose: (datagram: Buffer) => boolean = () => false;
+  private silent = false;
   /** Datagrams that were lost on purpose. */
   lost = 0;
 
@@ -32,8 +33,15 @@ export class Forwarder {
     this.lose = ([first = 0]) => first >= 20 && first <= 63 && random() < share;
   }
 
+  /** Loses everything, both ways, for `ms`. */
+  async silence(ms: number): Promise<void> {
+    this.silent = true;
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    this.silent = false;
+  }
+
   private drops(datagram: Buffer): boolean {
-    const drop = this.lose(datagram);
+    const drop = this.silent || this.lose(datagram);
     if (drop) this.lost++;
     return drop;
   }

@@ -9,7 +9,12 @@ export interface Opened {
 }
 
 /** Opens one of our pages in a browser profile of its own. */
-export async function openPage(browser: Browser, link: string, size = { width: 1280, height: 800 }): Promise<Opened> {
+export async function openPage(
+  browser: Browser,
+  link: string,
+  size = { width: 1280, height: 800 },
+  init?: (page: Page) => Promise<void>,
+): Promise<Opened> {
   const page = await (await browser.newContext({ viewport: size, locale: 'en-GB' })).newPage();
   const complaints: string[] = [];
   page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
@@ -17,11 +22,18 @@ export async function openPage(browser: Browser, link: string, size = { width: 1
     if (message.type() === 'error') complaints.push(message.text());
   });
   await watchPeers(page);
+  await init?.(page);
   await page.goto(link);
   return { page, complaints };
 }
 
 export const button = (page: Page, name: string | RegExp) => page.getByRole('button', { name });
+
+/** The name by which the check greets a patient. */
+export async function nameOf(patient: Page): Promise<string> {
+  const greeting = await patient.getByRole('heading', { name: /^Hello / }).innerText();
+  return greeting.replace('Hello ', '');
+}
 
 /** The check is passed and the waiting room reached. */
 export async function enterWaitingRoom(patient: Page): Promise<void> {

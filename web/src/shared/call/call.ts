@@ -10,6 +10,7 @@ import {
   type RemoteTrack,
   Room,
   RoomEvent,
+  setLogLevel,
   Track,
   VideoPresets,
 } from 'livekit-client';
@@ -28,6 +29,9 @@ export interface CallOptions {
   join: () => Promise<JoinAnswer>;
   onGone: (why: Gone) => void;
 }
+
+// The SDK logs names of rooms and people; a console is read by others, and our words tell the state.
+setLogLevel('silent');
 
 const QUALITY_EVERY_MS = 2_000;
 
