@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { meaningOf, type Phase, REJOIN_FOR_MS, rejoinPause, step } from '../src/shared/call/phase';
-import { type LinkSample, linkIsWeak, readLink } from '../src/shared/call/quality';
+import { type LinkSample, linkIsWeak, readLink, Standstill } from '../src/shared/call/quality';
 import { type LinkFacts, linkWords } from '../src/shared/call/status';
 import { aSession } from './session';
 
@@ -61,9 +61,11 @@ describe('the words about the link', () => {
         microphoneOn: true,
         speaking: false,
         weak: false,
+        stalled: false,
       },
     ],
     weak: false,
+    cutOff: false,
     session: aSession(),
     me: 'p',
     expected: 'Dr. Ines Moreau',
@@ -95,6 +97,15 @@ describe('the words about the link', () => {
     expect(linkWords(facts)).toMatchObject({ text: 'Connected', tone: 'good' });
   });
 
+  it('notices before the server does', () => {
+    const people = facts.people.map((p) => ({ ...p, stalled: true }));
+    expect(linkWords({ ...facts, people }).text).toBe('Dr. Ines Moreau is reconnecting…');
+    // When nothing comes from anybody it is our own link.
+    expect(linkWords({ ...facts, people, cutOff: true }).text).toBe(
+      'Connection lost. Reconnecting…',
+    );
+  });
+
   it('does not tell a person that they themselves reconnect when they are connected', () => {
     const session = aSession({ participants: lost.participants.slice(1) });
     expect(linkWords({ ...facts, session }).text).toBe('Connected');
@@ -111,6 +122,7 @@ describe('the judgement of the link', () => {
     lost: 0,
     sendLoss: 0,
     roundTripMs: 40,
+    heard: 0,
     ...over,
   });
 
@@ -123,9 +135,24 @@ describe('the judgement of the link', () => {
         { type: 'inbound-rtp', packetsReceived: 50, packetsLost: -1 },
         { type: 'remote-inbound-rtp', fractionLost: 0.1, roundTripTime: 0.25 },
         { type: 'codec', packetsLost: 999 },
+        { type: 'candidate-pair', packetsReceived: 40, responsesReceived: 3 },
+        { type: 'candidate-pair', packetsReceived: 0, responsesReceived: 1 },
       ]),
     ]);
-    expect(link).toEqual({ received: 150, lost: 1, sendLoss: 0.1, roundTripMs: 250 });
+    expect(link).toEqual({ received: 150, lost: 1, sendLoss: 0.1, roundTripMs: 250, heard: 43 });
+  });
+
+  it('calls three equal samples a standstill', () => {
+    const standstill = new Standstill();
+    expect([5, 5, 5, 5, 6, 6, 0].map((n) => standstill.add(n))).toEqual([
+      false,
+      false,
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
   });
 
   it('calls loss and delay weak, and a few packets nothing', () => {

@@ -20,7 +20,7 @@ import { type Device, deviceProblem } from '../media/problem';
 import type { JoinAnswer, RoomAccess } from '../types';
 import type { CallModel, Picture, RemotePerson, Self, Trouble } from './model';
 import { type Gone, meaningOf, type Phase, type PhaseEvent, rejoinPause, step } from './phase';
-import { type LinkSample, linkIsWeak, readLink } from './quality';
+import { type LinkSample, linkIsWeak, readLink, Standstill } from './quality';
 
 export interface CallOptions {
   access: RoomAccess;
@@ -61,6 +61,7 @@ export class Call implements CallModel {
     camera: null,
     speaking: false,
     weak: false,
+    cutOff: false,
   });
   readonly wanted = signal<Readonly<Record<Device, boolean>>>({ camera: false, microphone: false });
   readonly soundBlocked = signal(false);
@@ -74,6 +75,10 @@ export class Call implements CallModel {
   #quality: ReturnType<typeof setInterval> | undefined;
   #link: LinkSample | null = null;
   #linkWeak = false;
+  #cutOff = false;
+  #fromServer = new Standstill();
+  #fromPerson = new Map<string, Standstill>();
+  #stalled: ReadonlySet<string> = new Set();
 
   constructor(options: CallOptions) {
     this.#options = options;
@@ -307,6 +312,7 @@ export class Call implements CallModel {
         camera: local.isCameraEnabled ? this.#picture(local, Track.Source.Camera) : null,
         speaking: local.isSpeaking,
         weak: this.#linkWeak || isWeak(local),
+        cutOff: this.#cutOff,
       };
     });
   }
@@ -320,6 +326,7 @@ export class Call implements CallModel {
       microphoneOn: person.isMicrophoneEnabled,
       speaking: person.isSpeaking,
       weak: isWeak(person),
+      stalled: this.#stalled.has(person.identity),
     };
   }
 
@@ -342,23 +349,39 @@ export class Call implements CallModel {
 
   async #measure(): Promise<void> {
     const reports: RTCStatsReport[] = [];
+    const stalled = new Set<string>();
     for (const person of this.#room.remoteParticipants.values()) {
-      for (const publication of person.trackPublications.values()) {
-        const report = await publication.track?.getRTCStatsReport();
-        if (report) reports.push(report);
-      }
+      const theirs = await reportsOf(person);
+      reports.push(...theirs);
+      if (this.#isStalled(person, theirs)) stalled.add(person.identity);
     }
-    for (const publication of this.#room.localParticipant.trackPublications.values()) {
-      const report = await publication.track?.getRTCStatsReport();
-      if (report) reports.push(report);
-    }
+    reports.push(...(await reportsOf(this.#room.localParticipant)));
     const now = readLink(reports);
-    const weak = this.#link !== null && linkIsWeak(this.#link, now);
+    this.#linkWeak = this.#link !== null && linkIsWeak(this.#link, now);
     this.#link = now;
-    if (weak === this.#linkWeak) return;
-    this.#linkWeak = weak;
+    // Alone and silent there is nothing to measure.
+    this.#cutOff = this.#fromServer.add(now.heard) && reports.length > 0;
+    this.#stalled = stalled;
     this.#show();
   }
+
+  // A hidden page asks for no video: then silence proves nothing.
+  #isStalled(person: RemoteParticipant, reports: RTCStatsReport[]): boolean {
+    const flowing = [...person.trackPublications.values()].some((p) => p.track && !p.isMuted);
+    if (!flowing || document.hidden) {
+      this.#fromPerson.delete(person.identity);
+      return false;
+    }
+    const standstill = this.#fromPerson.get(person.identity) ?? new Standstill();
+    this.#fromPerson.set(person.identity, standstill);
+    return standstill.add(readLink(reports).received);
+  }
+}
+
+async function reportsOf(person: Participant): Promise<RTCStatsReport[]> {
+  const tracks = [...person.trackPublications.values()].map((p) => p.track);
+  const reports = await Promise.all(tracks.map((track) => track?.getRTCStatsReport()));
+  return reports.filter((report) => report !== undefined);
 }
 
 function idOf(deviceId: string | null): { deviceId?: string } {

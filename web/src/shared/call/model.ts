@@ -20,6 +20,8 @@ export interface RemotePerson {
   microphoneOn: boolean;
   speaking: boolean;
   weak: boolean;
+  /** Nothing has come from them for some seconds though it should. */
+  stalled: boolean;
 }
 
 export interface Self {
@@ -29,6 +31,8 @@ export interface Self {
   camera: Picture | null;
   speaking: boolean;
   weak: boolean;
+  /** Nothing has come from the server for some seconds; the SDK notices later. */
+  cutOff: boolean;
 }
 
 export interface Trouble {

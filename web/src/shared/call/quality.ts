@@ -6,11 +6,13 @@ export interface LinkSample {
   /** The loss of what we send, as the server reports it, 0 to 1. */
   sendLoss: number;
   roundTripMs: number;
+  /** Anything at all that came from the server: packets, and answers to connectivity checks. */
+  heard: number;
 }
 
 /** Adds up the counters of several tracks. */
 export function readLink(reports: readonly RTCStatsReport[]): LinkSample {
-  const sample: LinkSample = { received: 0, lost: 0, sendLoss: 0, roundTripMs: 0 };
+  const sample: LinkSample = { received: 0, lost: 0, sendLoss: 0, roundTripMs: 0, heard: 0 };
   for (const report of reports) {
     report.forEach((stat: Record<string, unknown>) => {
       if (stat.type === 'inbound-rtp') {
@@ -19,6 +21,10 @@ export function readLink(reports: readonly RTCStatsReport[]): LinkSample {
       } else if (stat.type === 'remote-inbound-rtp') {
         sample.sendLoss = Math.max(sample.sendLoss, number(stat.fractionLost));
         sample.roundTripMs = Math.max(sample.roundTripMs, number(stat.roundTripTime) * 1000);
+      } else if (stat.type === 'candidate-pair') {
+        // Every report of one connection repeats its pairs: the largest is the one in use.
+        const heard = number(stat.packetsReceived) + number(stat.responsesReceived);
+        sample.heard = Math.max(sample.heard, heard);
       }
     });
   }
@@ -37,6 +43,19 @@ export function linkIsWeak(before: LinkSample, now: LinkSample): boolean {
   const total = received + lost;
   if (total >= ENOUGH_PACKETS && lost / total > WEAK_LOSS) return true;
   return now.sendLoss > WEAK_LOSS || now.roundTripMs > WEAK_ROUND_TRIP_MS;
+}
+
+/** Has a counter stood still for so many samples in a row that something must be wrong? */
+export class Standstill {
+  #last: number | null = null;
+  #still = 0;
+
+  /** Takes the next sample; true from the third equal one on. */
+  add(value: number): boolean {
+    this.#still = value === this.#last ? this.#still + 1 : 0;
+    this.#last = value;
+    return this.#still >= 2;
+  }
 }
 
 function number(value: unknown): number {

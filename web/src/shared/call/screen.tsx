@@ -96,6 +96,7 @@ function LinkState(props: CallScreenProps) {
     phase: call.phase.value,
     people: call.people.value,
     weak: call.self.value.weak,
+    cutOff: call.self.value.cutOff,
     session: consultation.session.value,
     me: props.me,
     expected: props.expected,

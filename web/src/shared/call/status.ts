@@ -8,6 +8,7 @@ export interface LinkFacts {
   phase: Phase;
   people: readonly RemotePerson[];
   weak: boolean;
+  cutOff: boolean;
   session: Session;
   me: string;
   expected: string;
@@ -44,9 +45,10 @@ export function linkWords(facts: LinkFacts): LinkWords {
 }
 
 function connectedWords(facts: LinkFacts): LinkWords {
-  const lost = facts.session.participants.find(
-    (p) => p.userId !== facts.me && p.status === 'reconnecting',
-  );
+  if (facts.cutOff) return { text: 'Connection lost. Reconnecting…', tone: 'bad', seconds: null };
+  const lost =
+    facts.session.participants.find((p) => p.userId !== facts.me && p.status === 'reconnecting') ??
+    facts.people.find((p) => p.stalled);
   if (lost) return { text: `${lost.name} is reconnecting…`, tone: 'warn', seconds: null };
   if (facts.weak) return { text: 'Your connection is weak', tone: 'warn', seconds: null };
   const first = facts.people.at(0);
