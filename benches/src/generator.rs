@@ -134,25 +134,32 @@ impl Generator {
         for room in 0..self.shape.rooms {
             process.ask(&Ask::Open { room: room as u64 })?;
         }
-        for seat in 0..self.shape.people {
-            for room in 0..self.shape.rooms {
-                let (room, session) = (room as u64, (room * self.shape.people + seat) as u64);
-                process.ask(&Ask::Join { room, session })?;
+        // The first alone, so that there is something to subscribe to; then several at once, but
+        // not so many that handshakes time out.
+        let mut joined = 0;
+        while joined < self.shape.people {
+            let until = if joined == 0 { 1 } else { self.shape.people.min(joined + 10) };
+            for seat in joined..until {
+                for room in 0..self.shape.rooms {
+                    let (room, session) = (room as u64, (room * self.shape.people + seat) as u64);
+                    process.ask(&Ask::Join { room, session })?;
+                }
             }
-            // Handshakes are heavy; a few rooms' worth at a time keeps them from timing out.
-            self.until_connected(process, seat)?;
+            self.until_connected(process, until)?;
+            joined = until;
         }
         Ok(())
     }
 
-    fn until_connected(&mut self, process: &mut Process, seat: usize) -> Result<()> {
+    /// Waits for the first `seats` of all rooms.
+    fn until_connected(&mut self, process: &mut Process, seats: usize) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             self.step()?;
             self.obey(process)?;
-            let people = self.shape.people;
-            let missing = self.bots.iter().skip(seat).step_by(people).filter(|b| !b.connected);
-            match missing.count() {
+            let rooms = self.bots.chunks(self.shape.people);
+            let wanted = rooms.flat_map(|room| room.iter().take(seats));
+            match wanted.filter(|bot| !bot.connected).count() {
                 0 => return Ok(()),
                 missing if Instant::now() > deadline => bail!("{missing} bots never connected"),
                 _ => {}
