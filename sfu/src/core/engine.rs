@@ -209,12 +209,11 @@ impl Core {
             self.timers.peek().copied().filter(|top| top.0.0 <= now)
         {
             self.timers.pop();
-            let due = self.rooms.get(index).is_some_and(|room| room.deadline == Some(at));
-            if due {
-                self.with_room(now, index, |room, ctx| {
-                    room.deadline = None;
-                    room.handle_timeout(ctx);
-                });
+            let room = self.rooms.get_mut(index).filter(|room| room.deadline == Some(at));
+            if let Some(room) = room {
+                // Taken off the heap, so whatever it plans next is put there again.
+                room.deadline = None;
+                self.with_room(now, index, |room, ctx| room.handle_timeout(ctx));
             }
         }
     }
@@ -302,7 +301,10 @@ impl Core {
         work: impl FnOnce(&mut Room, &mut Context<'_>, usize),
     ) {
         let Some(route) = self.routes.sessions.get(&session).copied() else { return };
-        self.with_room(now, route.room, |room, ctx| work(room, ctx, route.participant));
+        self.with_room(now, route.room, |room, ctx| {
+            work(room, ctx, route.participant);
+            room.plan();
+        });
     }
 
     fn in_room(
@@ -312,7 +314,10 @@ impl Core {
         work: impl FnOnce(&mut Room, &mut Context<'_>),
     ) -> bool {
         let Some(index) = self.keys.get(&key).copied() else { return false };
-        self.with_room(now, index, work);
+        self.with_room(now, index, |room, ctx| {
+            work(room, ctx);
+            room.plan();
+        });
         true
     }
 
@@ -403,5 +408,130 @@ impl Core {
         counters.participants = participants as u64;
         counters.tracks = tracks as u64;
         counters.subscriptions = subscriptions as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::api::{Join, Private, Profile};
+    use super::*;
+
+    fn core(now: Instant) -> Core {
+        let config = CoreConfig {
+            candidates: Vec::new(),
+            identity: Arc::new(Identity::generate().unwrap()),
+            relay: |_, _, _| None,
+            wall: WallClock { at: now, unix_micros: 0 },
+            limits: Limits::default(),
+            crypto: Crypto::Clear,
+        };
+        Core::new(now, config, [1; 32])
+    }
+
+    fn events(core: &mut Core) -> Vec<Event> {
+        let mut found = Vec::new();
+        loop {
+            match core.poll_output() {
+                Output::Event(event) => found.push(event),
+                Output::Transmit(_) => {}
+                Output::Timeout(_) => return found,
+            }
+        }
+    }
+
+    fn open(core: &mut Core, now: Instant, room: u64) {
+        let spec = RoomSpec {
+            room: RoomKey(room),
+            name: Private(String::new()),
+            metadata: Private(String::new()),
+            max_participants: 0,
+            empty_timeout: Some(Duration::from_secs(10)),
+        };
+        core.handle_input(now, Input::Command(Command::OpenRoom(Box::new(spec))));
+    }
+
+    fn join(core: &mut Core, now: Instant, room: u64, session: u64) {
+        let join = Join {
+            room: RoomKey(room),
+            session: SessionKey(session),
+            profile: Profile { identity: Private(session.to_string()), ..Profile::default() },
+            grant: super::super::api::Grant::default(),
+            auto_subscribe: true,
+            adaptive_stream: false,
+            client: super::super::api::ClientTraits::default(),
+        };
+        core.handle_input(now, Input::Command(Command::Join(Box::new(join))));
+    }
+
+    #[test]
+    fn a_panic_closes_one_room_and_no_other() {
+        let now = Instant::now();
+        let mut core = core(now);
+        for room in [1, 2] {
+            open(&mut core, now, room);
+            join(&mut core, now, room, room);
+        }
+        events(&mut core);
+        core.rooms.iter_mut().next().unwrap().1.sabotaged = true;
+        join(&mut core, now, 1, 3);
+        let told = events(&mut core);
+        let left = told.iter().any(|event| {
+            matches!(
+                event,
+                Event::Session { session: SessionKey(1), event: SessionEvent::Left { .. } }
+            )
+        });
+        let finished = told.iter().any(|event| {
+            let closed = NodeEvent::RoomFinished { reason: AFTER_PANIC };
+            matches!(event, Event::Node { room: RoomKey(1), event } if format!("{event:?}") == format!("{closed:?}"))
+        });
+        assert!(left && finished);
+        assert_eq!((core.counters().room_panics, core.counters().rooms), (1, 1));
+        join(&mut core, now, 2, 4);
+        let joined = events(&mut core).iter().any(|event| {
+            matches!(
+                event,
+                Event::Session { session: SessionKey(4), event: SessionEvent::Joined { .. } }
+            )
+        });
+        assert!(joined, "the other room goes on");
+        assert_eq!(core.snapshot().len(), 1);
+    }
+
+    #[test]
+    fn rooms_are_opened_once_and_time_is_kept_for_each() {
+        let start = Instant::now();
+        let mut core = core(start);
+        open(&mut core, start, 1);
+        open(&mut core, start, 1);
+        open(&mut core, start + Duration::from_secs(1), 2);
+        let opened = events(&mut core);
+        assert_eq!(opened.len(), 2);
+        let Output::Timeout(Some(due)) = core.poll_output() else {
+            panic!("rooms close when empty")
+        };
+        assert_eq!(due, start + Duration::from_secs(10));
+        core.handle_input(due, Input::Timeout);
+        events(&mut core);
+        assert_eq!(core.counters().rooms, 1);
+        let Output::Timeout(Some(due)) = core.poll_output() else { panic!("one is left") };
+        core.handle_input(due, Input::Timeout);
+        events(&mut core);
+        assert_eq!(core.counters().rooms, 0);
+        assert!(matches!(core.poll_output(), Output::Timeout(None)));
+    }
+
+    #[test]
+    fn a_session_of_no_room_is_refused() {
+        let now = Instant::now();
+        let mut core = core(now);
+        join(&mut core, now, 7, 1);
+        let told = events(&mut core);
+        assert!(matches!(
+            told.as_slice(),
+            [Event::Session { event: SessionEvent::Refused(Refusal::NoRoom), .. }]
+        ));
     }
 }

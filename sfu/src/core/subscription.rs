@@ -188,7 +188,7 @@ impl Subscription {
         }
         let newest = self.spans.open().is_some_and(|(last, _)| packet.index > last);
         if newest && packet.payload.is_empty() {
-            self.spans.skip(packet.index);
+            self.skip(now, packet);
             return Verdict::Drop;
         }
         let Some(shift) = self.spans.find(packet.layer, packet.index) else { return Verdict::Drop };
@@ -197,6 +197,20 @@ impl Subscription {
             self.note(now, &shift, packet);
         }
         Verdict::Send(shift)
+    }
+
+    /// The newest packet is nothing but padding: what follows moves up by one. Numbers of packets that
+    /// are missing before it stay theirs, and so do the pictures they may carry.
+    fn skip(&mut self, now: Instant, packet: &Packet<'_>) {
+        let Some((last, shift)) = self.spans.open() else { return };
+        let missing = packet.index.saturating_sub(last + 1) as u16;
+        self.sent.at = Some(now);
+        self.sent.sequence = (packet.index as u16).wrapping_sub(shift.sequence.wrapping_add(1));
+        self.sent.timestamp = packet.timestamp.wrapping_sub(shift.timestamp);
+        self.sent.picture = self.sent.picture.wrapping_add(missing);
+        self.sent.tl0 = self.sent.tl0.wrapping_add(missing as u8);
+        self.sent.frame = self.sent.frame.wrapping_add(missing);
+        self.spans.skip(packet.index);
     }
 
     /// Begins with a layer so that all numbers go on from where they are; the media clock by the time

@@ -1,0 +1,602 @@
+//! A test client: offers as browsers do, sends its sources, and keeps book of all that it receives.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bedside_sfu::core::Rng;
+use bedside_sfu::core::api::{
+    AddTrack, DataChannelKind, LeaveReason, MediaKind, ParticipantInfo, ParticipantSid, Path,
+    Private, SessionEvent, SessionKey, Source as Shows, TrackInfo, TrackSid,
+};
+use bedside_sfu::core::codec::Vp8;
+use bedside_sfu::core::ice::Credentials;
+use bedside_sfu::core::peer::{
+    Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
+};
+use bedside_sfu::core::rtcp::{self, Rtcp};
+use bedside_sfu::core::rtp::{self, Header};
+use bedside_sfu::core::sdp::{
+    self, Description, Direction, Extension, Local, OfferSection, PayloadType, SectionKind, Setup,
+};
+use bytes::Bytes;
+use rand_chacha::rand_core::SeedableRng as _;
+
+use crate::source::{LEVEL, MID, OPUS, RED, REPAIRED, RID, RTX, Source, TWCC, VP8};
+use crate::world::server;
+
+/// How often a subscriber asks again for what it misses.
+const ASK_EACH: Duration = Duration::from_millis(60);
+
+/// One packet as a subscriber saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at: Instant,
+    pub timestamp: u32,
+    pub payload_type: u8,
+    pub picture: Option<u16>,
+    pub tl0: Option<u8>,
+    pub keyframe: bool,
+    pub payload: Vec<u8>,
+}
+
+/// One stream as a subscriber saw it, by extended sequence number.
+#[derive(Default)]
+pub struct Stream {
+    pub seen: BTreeMap<u64, Seen>,
+    pub repeated: u64,
+    pub reports: Vec<(Instant, rtcp::SenderInfo)>,
+    highest: Option<u64>,
+}
+
+pub struct Client {
+    pub number: usize,
+    pub name: String,
+    pub session: SessionKey,
+    pub address: SocketAddr,
+    pub me: Option<ParticipantSid>,
+    pub auto_subscribe: bool,
+    pub adaptive: bool,
+    pub server_active: bool,
+    pub reads_red: bool,
+    pub has_video_codec: bool,
+    pub asks_again: bool,
+    pub obeys_questions: bool,
+    /// Reads no answers.
+    pub quiet: bool,
+    pub setup_sent: Setup,
+    pub peer: Option<Peer>,
+    pub sections: Vec<OfferSection>,
+    pub sources: Vec<Source>,
+    pub streams: BTreeMap<u32, Stream>,
+    pub repair_packets: u64,
+    pub log: Vec<SessionEvent>,
+    pub others: BTreeMap<ParticipantSid, ParticipantInfo>,
+    pub published: BTreeMap<String, TrackInfo>,
+    pub carried: BTreeMap<String, TrackSid>,
+    pub answer: Option<Description>,
+    pub data: Vec<(DataChannelKind, String)>,
+    pub ended: Option<(LeaveReason, bool)>,
+    pub feedback: u64,
+    pub feedback_packets: u64,
+    pub reported: Vec<(Instant, rtcp::ReportBlock)>,
+    crypto: Crypto,
+    identity: Arc<Identity>,
+    credentials: Credentials,
+    offers: u32,
+    twcc: u16,
+    next_ask: Option<Instant>,
+    outgoing: Vec<(Path, Vec<u8>)>,
+}
+
+impl Client {
+    pub fn new(
+        number: usize,
+        name: &str,
+        session: SessionKey,
+        crypto: Crypto,
+        identity: Arc<Identity>,
+    ) -> Self {
+        let mut rng = Rng::from_seed([number as u8 + 100; 32]);
+        let mut client = Self {
+            number,
+            name: name.into(),
+            session,
+            address: SocketAddr::from(([127, 0, 0, 1], 40_000 + number as u16)),
+            me: None,
+            auto_subscribe: true,
+            adaptive: false,
+            server_active: false,
+            reads_red: false,
+            has_video_codec: true,
+            asks_again: false,
+            obeys_questions: true,
+            quiet: false,
+            setup_sent: Setup::ActPass,
+            peer: None,
+            sections: Vec::new(),
+            sources: Vec::new(),
+            streams: BTreeMap::new(),
+            repair_packets: 0,
+            log: Vec::new(),
+            others: BTreeMap::new(),
+            published: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            answer: None,
+            data: Vec::new(),
+            ended: None,
+            feedback: 0,
+            feedback_packets: 0,
+            reported: Vec::new(),
+            crypto,
+            identity,
+            credentials: Credentials::random(&mut rng),
+            offers: 0,
+            twcc: 0,
+            next_ask: None,
+            outgoing: Vec::new(),
+        };
+        client.sections.push(section("data", SectionKind::Application, Direction::SendRecv));
+        client
+    }
+
+    /// Adds sections to receive on.
+    pub fn receive_on(&mut self, audio: u32, video: u32) {
+        for (count, kind) in [(audio, SectionKind::Audio), (video, SectionKind::Video)] {
+            for _ in 0..count {
+                let mid = self.sections.len().to_string();
+                let mut section = section(&mid, kind, Direction::RecvOnly);
+                if kind == SectionKind::Video && !self.has_video_codec {
+                    section.codecs = vec![payload_type(120, "H265", "90000", "")];
+                }
+                self.sections.push(section);
+            }
+        }
+    }
+
+    /// Adds a section to send on, and its announcement.
+    pub fn publish(&mut self, mut source: Source) -> AddTrack {
+        let mid = self.sections.len().to_string();
+        source.mid.clone_from(&mid);
+        let kind = if source.video { SectionKind::Video } else { SectionKind::Audio };
+        let mut section = section(&mid, kind, Direction::SendOnly);
+        section.msid = Some(("stream".into(), source.cid.clone()));
+        section.rids = source.encodings.iter().map(|encoding| encoding.rid.clone()).collect();
+        section.rids.retain(|rid| !rid.is_empty());
+        if source.announce_ssrc {
+            section.ssrc = source.encodings.first().map(|encoding| encoding.ssrc);
+            let repair = source.encodings.first().map(|encoding| encoding.repair_ssrc);
+            section.rtx_ssrc = repair.filter(|_| source.video);
+        }
+        self.sections.push(section);
+        let announced = announcement(&source);
+        self.sources.push(source);
+        announced
+    }
+
+    pub fn section(&mut self, mid: &str) -> &mut OfferSection {
+        self.sections.iter_mut().find(|section| section.mid == mid).unwrap()
+    }
+
+    pub fn write_offer(&mut self) -> (u32, String) {
+        self.offers += 1;
+        let local = Local {
+            credentials: &self.credentials,
+            fingerprint: self.identity.fingerprint(),
+            setup: DtlsRole::Active,
+            candidates: &[],
+            session: 7,
+            version: self.offers,
+        };
+        let mut text = sdp::write_offer(&local, &self.sections);
+        if self.setup_sent == Setup::Passive {
+            text = text.replace("a=setup:actpass", "a=setup:passive");
+        }
+        (self.offers, text)
+    }
+
+    pub fn restart_ice(&mut self, rng: &mut Rng) {
+        self.credentials = Credentials::random(rng);
+        if let Some(peer) = &mut self.peer {
+            peer.restart_ice(self.credentials.clone());
+        }
+    }
+
+    /// Another address from now on, as after a NAT rebinding.
+    pub fn move_to(&mut self, now: Instant, address: SocketAddr) {
+        self.address = address;
+        let remote = self.answer.as_ref().map(credentials).unwrap();
+        let path = self.path();
+        self.peer.as_mut().unwrap().set_remote(now, &remote, vec![path]);
+    }
+
+    fn path(&self) -> Path {
+        Path::Udp { local: self.address, remote: server() }
+    }
+
+    /// Takes an event; returns whether to offer again.
+    pub fn told(&mut self, now: Instant, event: SessionEvent) -> bool {
+        let mut offers = false;
+        match &event {
+            SessionEvent::Joined { me, others, .. } => {
+                self.me = Some(me.sid.clone());
+                self.others = others.iter().map(|info| (info.sid.clone(), info.clone())).collect();
+            }
+            SessionEvent::Participants(infos) => {
+                for info in infos {
+                    if let Some(before) = self.others.get(&info.sid) {
+                        assert!(info.version > before.version, "versions rise");
+                    }
+                    self.others.insert(info.sid.clone(), info.clone());
+                }
+            }
+            SessionEvent::Answer { id, sdp, mid_to_track } if !self.quiet => {
+                assert_eq!(*id, self.offers);
+                self.answered(now, sdp, mid_to_track.clone());
+            }
+            SessionEvent::SectionsNeeded { audio, video } if self.obeys_questions => {
+                self.receive_on(*audio, *video);
+                offers = true;
+            }
+            SessionEvent::TrackPublished { cid, track } => {
+                self.published.insert(cid.clone(), track.clone());
+            }
+            SessionEvent::Left { reason, resume } => self.ended = Some((*reason, *resume)),
+            _ => {}
+        }
+        self.log.push(event);
+        offers
+    }
+
+    fn answered(&mut self, now: Instant, text: &str, carried: Vec<(String, TrackSid)>) {
+        let answer = sdp::parse(text).unwrap();
+        assert_eq!(answer.sections.len(), self.sections.len());
+        for (mid, sid) in &carried {
+            let publisher =
+                self.others.values().find(|info| info.tracks.iter().any(|track| track.sid == *sid));
+            assert!(publisher.is_some(), "the publisher must be known before its track is carried");
+            let section = answer.sections.iter().find(|section| section.mid == *mid).unwrap();
+            assert_eq!(section.msid.as_ref().unwrap().1, *sid.0);
+        }
+        self.carried = carried.into_iter().collect();
+        let remote = credentials(&answer);
+        let candidates = vec![self.path()];
+        match &mut self.peer {
+            None => {
+                let role = match answer.setup {
+                    Setup::Active => DtlsRole::Passive,
+                    _ => DtlsRole::Active,
+                };
+                let local = self.credentials.clone();
+                let config = PeerConfig {
+                    identity: Arc::clone(&self.identity),
+                    role,
+                    remote_fingerprint: answer.fingerprint.clone(),
+                    ice: IceRole::Controlling { local, remote, candidates },
+                    allow_cm: false,
+                    crypto: self.crypto,
+                    open_channels: true,
+                };
+                self.peer = Some(Peer::new(now, config).unwrap());
+            }
+            Some(peer) => {
+                if self.answer.as_ref().is_some_and(|before| before.ufrag != answer.ufrag) {
+                    peer.set_remote(now, &remote, candidates);
+                }
+            }
+        }
+        self.answer = Some(answer);
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        let peer = self.peer.as_ref()?;
+        let media = peer.path().is_some();
+        let sources = self.sources.iter().filter(|_| media).map(Source::due);
+        sources.chain(peer.poll_timeout()).chain(self.next_ask.filter(|_| media)).min()
+    }
+
+    pub fn work(&mut self, now: Instant) {
+        let Some(peer) = &mut self.peer else { return };
+        if peer.poll_timeout().is_some_and(|at| at <= now) {
+            peer.handle_timeout(now);
+        }
+        while let Some(event) = peer.poll_event() {
+            if let PeerEvent::Data { kind, payload } = event {
+                self.data.push((kind, String::from_utf8_lossy(&payload).into_owned()));
+            }
+        }
+        let (sources, twcc, outgoing) = (&mut self.sources, &mut self.twcc, &mut self.outgoing);
+        if let Some(path) = peer.path() {
+            for source in sources {
+                source.work(now, twcc, &mut |mut packet, len| {
+                    assert!(peer.seal_rtp(&mut packet, 0, len));
+                    outgoing.push((path, packet));
+                });
+            }
+        }
+        if self.asks_again {
+            self.ask_again(now);
+        }
+    }
+
+    fn ask_again(&mut self, now: Instant) {
+        if self.next_ask.is_some_and(|at| at > now) {
+            return;
+        }
+        self.next_ask = Some(now + ASK_EACH);
+        let mut asks = Vec::new();
+        for (ssrc, stream) in &self.streams {
+            let Some(missing) = stream.missing() else { continue };
+            let newest = stream.highest.unwrap_or(0);
+            let recent = missing.into_iter().filter(|at| newest - at < 500);
+            let lost: Vec<u16> = recent.map(|at| at as u16).collect();
+            if !lost.is_empty() {
+                asks.push((*ssrc, lost));
+            }
+        }
+        for (media, lost) in asks {
+            self.send_rtcp(|out| rtcp::write_nack(out, 1, media, &lost));
+        }
+    }
+
+    pub fn send_rtcp(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut packet = Vec::new();
+        write(&mut packet);
+        let Some(peer) = &mut self.peer else { return };
+        let Some(path) = peer.path() else { return };
+        if peer.seal_rtcp(&mut packet, 0) {
+            self.outgoing.push((path, packet));
+        }
+    }
+
+    pub fn send_data(&mut self, now: Instant, kind: DataChannelKind, message: &Bytes) {
+        self.peer.as_mut().unwrap().send_data(now, kind, message).unwrap();
+    }
+
+    pub fn take_outgoing(&mut self) -> Vec<(Path, Vec<u8>)> {
+        let mut all = std::mem::take(&mut self.outgoing);
+        while let Some(transmit) = self.peer.as_mut().and_then(Peer::poll_transmit) {
+            all.push(transmit);
+        }
+        all
+    }
+
+    pub fn datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) {
+        let Some(peer) = &mut self.peer else { return };
+        match peer.handle_datagram(now, path, bytes) {
+            Received::Rtp { packet, header_len: _ } => {
+                let packet = packet.to_vec();
+                self.media(now, &packet);
+            }
+            Received::Rtcp(compound) => {
+                let compound = compound.to_vec();
+                self.control(now, &compound);
+            }
+            Received::Handled | Received::Dropped(_) => {}
+        }
+    }
+
+    fn media(&mut self, now: Instant, packet: &[u8]) {
+        let header = Header::parse(packet).unwrap();
+        let payload = rtp::payload(packet, &header).unwrap();
+        let repair = self.answer.iter().flat_map(|answer| &answer.sections).find_map(|section| {
+            section.fid.iter().find(|(_, repair)| *repair == header.ssrc).map(|(media, _)| *media)
+        });
+        let (ssrc, sequence, payload) = match repair {
+            Some(media) => {
+                self.repair_packets += 1;
+                let (original, payload) = payload.split_first_chunk().unwrap();
+                (media, u16::from_be_bytes(*original), payload)
+            }
+            None => (header.ssrc, header.sequence, payload),
+        };
+        let vp8 = if header.payload_type == VP8 || header.payload_type == RTX {
+            Vp8::parse(payload)
+        } else {
+            None
+        };
+        let seen = Seen {
+            at: now,
+            timestamp: header.timestamp,
+            payload_type: header.payload_type,
+            picture: vp8.and_then(|vp8| vp8.picture_id).map(|(_, picture, _)| picture),
+            tl0: vp8.and_then(|vp8| vp8.tl0_picture_index).map(|(_, tl0)| tl0),
+            keyframe: vp8.is_some_and(|vp8| vp8.keyframe_start),
+            payload: payload.to_vec(),
+        };
+        self.streams.entry(ssrc).or_default().put(sequence, seen);
+    }
+
+    fn control(&mut self, now: Instant, compound: &[u8]) {
+        for packet in rtcp::packets(compound) {
+            match packet.unwrap() {
+                Rtcp::SenderReport { ssrc, info, .. } => {
+                    self.streams.entry(ssrc).or_default().reports.push((now, info));
+                }
+                Rtcp::ReceiverReport { reports, .. } => {
+                    self.reported.extend(reports.map(|block| (now, block)));
+                }
+                Rtcp::Nack { media, lost, .. } => {
+                    for sequence in lost {
+                        self.resend(media, sequence);
+                    }
+                }
+                Rtcp::Pli { media, .. } => {
+                    let encodings =
+                        self.sources.iter_mut().flat_map(|source| &mut source.encodings);
+                    for encoding in encodings.filter(|encoding| encoding.ssrc == media) {
+                        encoding.keyframe_wanted = true;
+                        encoding.keyframes_asked.push(now);
+                    }
+                }
+                Rtcp::Twcc(feedback) => {
+                    self.feedback += 1;
+                    let feedback = bedside_sfu::core::twcc::parse(feedback).unwrap();
+                    let arrived = feedback.packets().filter(|(_, at)| at.is_some()).count();
+                    self.feedback_packets += arrived as u64;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn resend(&mut self, media: u32, sequence: u16) {
+        let (sources, twcc) = (&mut self.sources, &mut self.twcc);
+        let packet = sources.iter_mut().find_map(|source| {
+            let Source { encodings, mid, .. } = source;
+            let encoding = encodings.iter_mut().find(|encoding| encoding.ssrc == media)?;
+            encoding.resend(sequence, mid, twcc)
+        });
+        let Some((mut packet, len)) = packet else { return };
+        let Some(peer) = &mut self.peer else { return };
+        if let Some(path) = peer.path()
+            && peer.seal_rtp(&mut packet, 0, len)
+        {
+            self.outgoing.push((path, packet));
+        }
+    }
+
+    /// The stream that carries a track now.
+    pub fn stream_of(&self, track: &TrackSid) -> Option<&Stream> {
+        let mid = self.carried.iter().find(|(_, sid)| *sid == track).map(|(mid, _)| mid)?;
+        let section = self.answer.as_ref()?.sections.iter().find(|section| section.mid == *mid)?;
+        self.streams.get(section.ssrcs.first()?)
+    }
+
+    /// The ids of all tracks that others publish now.
+    pub fn tracks_of_others(&self) -> Vec<TrackInfo> {
+        let others = self.others.values().filter(|info| Some(&info.sid) != self.me.as_ref());
+        others.flat_map(|info| info.tracks.clone()).collect()
+    }
+}
+
+impl Stream {
+    fn put(&mut self, sequence: u16, seen: Seen) {
+        let index = match self.highest {
+            None => (1 << 20) + u64::from(sequence),
+            Some(highest) => {
+                highest.wrapping_add_signed(i64::from(sequence.wrapping_sub(highest as u16) as i16))
+            }
+        };
+        self.highest = Some(self.highest.map_or(index, |highest| highest.max(index)));
+        if let Some(before) = self.seen.insert(index, seen.clone()) {
+            self.repeated += 1;
+            assert!(before.payload == seen.payload, "two packets under number {index}");
+            assert_eq!(before.timestamp, seen.timestamp, "two packets under number {index}");
+        }
+    }
+
+    /// Numbers that never came; `None` when nothing came at all.
+    pub fn missing(&self) -> Option<Vec<u64>> {
+        let (first, _) = self.seen.first_key_value()?;
+        let (last, _) = self.seen.last_key_value()?;
+        Some((*first..*last).filter(|at| !self.seen.contains_key(at)).collect())
+    }
+
+    /// What must hold of every stream, whatever was lost on the way: clocks and picture ids never go
+    /// back, and packets of one picture share them.
+    pub fn check_order(&self) {
+        let mut before: Option<&Seen> = None;
+        for seen in self.seen.values().filter(|seen| !seen.payload.is_empty()) {
+            if let Some(before) = before {
+                let step = seen.timestamp.wrapping_sub(before.timestamp) as i32;
+                assert!(step >= 0, "the clock went back by {step}");
+                if let (Some(now), Some(then)) = (seen.picture, before.picture) {
+                    let pictures = now.wrapping_sub(then) & 0x7FFF;
+                    assert!(pictures < 0x4000, "picture id went back");
+                    assert_eq!(pictures == 0, step == 0, "a picture has one time");
+                }
+            }
+            before = Some(seen);
+        }
+    }
+
+    /// What must hold of a stream when nothing was lost.
+    pub fn check_whole(&self) {
+        self.check_order();
+        assert_eq!(self.missing(), Some(vec![]), "a gap of our making");
+        let pictures: Vec<u16> = self.seen.values().filter_map(|seen| seen.picture).collect();
+        for pair in pictures.windows(2) {
+            assert!(pair[1].wrapping_sub(pair[0]) & 0x7FFF <= 1, "a picture is missing");
+        }
+        let layers: Vec<u8> = self.seen.values().filter_map(|seen| seen.tl0).collect();
+        for pair in layers.windows(2) {
+            assert!(pair[1].wrapping_sub(pair[0]) <= 1, "a TL0 picture is missing");
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    pub fn since(&self, at: Instant) -> impl Iterator<Item = &Seen> {
+        self.seen.values().filter(move |seen| seen.at >= at)
+    }
+}
+
+fn credentials(answer: &Description) -> Credentials {
+    Credentials { ufrag: answer.ufrag.clone(), pwd: answer.pwd.clone() }
+}
+
+pub fn announcement(source: &Source) -> AddTrack {
+    AddTrack {
+        cid: source.cid.clone(),
+        name: Private(String::new()),
+        kind: if source.video { MediaKind::Video } else { MediaKind::Audio },
+        source: if source.video { Shows::Camera } else { Shows::Microphone },
+        muted: false,
+        width: 0,
+        height: 0,
+        layers: Vec::new(),
+        codecs: Vec::new(),
+        backup_of: None,
+        stream: String::new(),
+        disable_dtx: false,
+        disable_red: !source.red,
+        stereo: false,
+        encryption: 0,
+        audio_features: Vec::new(),
+        backup_codec_policy: 0,
+    }
+}
+
+fn payload_type(pt: u8, name: &str, rate: &str, fmtp: &str) -> PayloadType {
+    PayloadType {
+        pt,
+        name: name.into(),
+        rate: rate.into(),
+        fmtp: fmtp.into(),
+        feedback: vec!["nack".into(), "nack pli".into(), "transport-cc".into()],
+    }
+}
+
+fn section(mid: &str, kind: SectionKind, direction: Direction) -> OfferSection {
+    let codecs = match kind {
+        SectionKind::Audio => vec![
+            payload_type(OPUS, "opus", "48000/2", "useinbandfec=1"),
+            payload_type(RED, "red", "48000/2", "111/111"),
+        ],
+        SectionKind::Video => {
+            vec![payload_type(VP8, "VP8", "90000", ""), payload_type(RTX, "rtx", "90000", "apt=96")]
+        }
+        SectionKind::Application | SectionKind::Other => vec![],
+    };
+    OfferSection {
+        kind,
+        mid: mid.into(),
+        direction,
+        codecs,
+        extensions: vec![
+            (LEVEL, Extension::AudioLevel),
+            (TWCC, Extension::TransportCc),
+            (MID, Extension::Mid),
+            (RID, Extension::Rid),
+            (REPAIRED, Extension::RepairedRid),
+        ],
+        rids: Vec::new(),
+        msid: None,
+        ssrc: None,
+        rtx_ssrc: None,
+    }
+}

@@ -1,0 +1,17 @@
+//! Whole rooms in virtual time, without a socket: real peers on both sides, a seeded network between.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "scenarios may fail loudly"
+)]
+
+mod client;
+mod data;
+mod forwarding;
+mod hostile;
+mod people;
+mod repair;
+mod source;
+mod world;
