@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import { test, expect, type Browser, type Page } from '@playwright/test';
 import { AddTrackRequest, JoinRequest, SignalRequest, SignalResponse, TrackType, WrappedJoinRequest } from '@livekit/protocol';
 import WebSocket from 'ws';
-import { startDemo, roomToken, type Demo } from './support/demo.js';
+import { metric, startDemo, roomToken, type Demo } from './support/demo.js';
 import { launch } from './support/chromium.js';
 import { serveSdkPage, openSdkPage, type SdkSite } from './support/sdk.js';
 import { expectMedia } from './support/media.js';
@@ -43,14 +43,6 @@ async function callGoesOn() {
   for (const page of pages) {
     expect(await page.evaluate(() => window.bench.events.filter((e) => /^(signalR|r)econnect|^disconnected/.test(e)))).toEqual([]);
   }
-}
-
-/** Sum of all samples of one metric. */
-async function metric(name: string): Promise<number> {
-  const text = await (await fetch(`${demo.url}/metrics`)).text();
-  const lines = text.split('\n').filter((l) => l.startsWith(`${name} `) || l.startsWith(`${name}{`));
-  expect(lines.length, `${name} is a metric`).toBeGreaterThan(0);
-  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
 
 /** The media ports that the answers to the pages named. */
@@ -168,7 +160,7 @@ test('SDP: nonsense is answered with an end or ignored, never with a broken room
 });
 
 test('STUN, DTLS, RTP and random datagrams at the media port are counted and dropped', async () => {
-  const before = await metric('bedside_dropped_packets_total');
+  const before = await metric(demo, 'bedside_dropped_packets_total');
   const socket = dgram.createSocket('udp4');
   const stun = (body: Buffer) => {
     const head = Buffer.alloc(20);
@@ -199,7 +191,7 @@ test('STUN, DTLS, RTP and random datagrams at the media port are counted and dro
     for (const port of ports) socket.send(datagram, port, '127.0.0.1');
     if (i % 100 === 99) await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  await expect.poll(async () => (await metric('bedside_dropped_packets_total')) - before).toBeGreaterThan(1000);
+  await expect.poll(async () => (await metric(demo, 'bedside_dropped_packets_total')) - before).toBeGreaterThan(1000);
   socket.close();
   await callGoesOn();
 });

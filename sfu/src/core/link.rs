@@ -68,6 +68,20 @@ impl Link {
         Some(len)
     }
 
+    /// Queues an RTP datagram that was sealed before, byte for byte.
+    pub(super) fn send_again(
+        &mut self,
+        departures: &mut Departures,
+        counters: &mut Counters,
+        datagram: &[u8],
+    ) -> bool {
+        let Some(path) = self.peer.path() else { return false };
+        counters.rtp_packets_out += 1;
+        counters.bytes_out += self.outgoing.push(path, datagram) as u64;
+        self.queue(departures);
+        true
+    }
+
     /// Writes a compound RTCP packet, seals and queues it.
     pub(super) fn send_rtcp(
         &mut self,

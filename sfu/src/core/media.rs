@@ -206,8 +206,8 @@ impl Room {
             match sub.admit(ctx.now, clock, packet) {
                 Verdict::Send(shift) => {
                     let write = |out: &mut Vec<u8>| sub.write(out, &shift, packet);
-                    if link.send_rtp(ctx.departures, ctx.counters, write).is_some() {
-                        sub.count(packet.payload.len());
+                    if let Some(len) = link.send_rtp(ctx.departures, ctx.counters, write) {
+                        sub.count(&shift, packet, link.outgoing.last(len));
                     }
                 }
                 Verdict::NeedsKeyframe => waiting = true,
@@ -237,7 +237,8 @@ impl Room {
         }
     }
 
-    /// Answers a subscriber's request for packets on its repair stream.
+    /// Answers a subscriber's request for packets: video on its repair stream, audio by the same
+    /// datagram once more.
     pub(super) fn resend(
         &mut self,
         ctx: &mut Context<'_>,
@@ -254,12 +255,17 @@ impl Room {
         let repairs = sub.binding.as_ref().is_some_and(|binding| binding.repair_type.is_some());
         for sequence in lost.take(ctx.config.limits.repairs_per_request) {
             ctx.counters.nack_in += 1;
-            if !repairs {
-                continue;
-            }
             let Some((at, index, shift)) = sub.asked_again(ctx.now, sequence, round_trip) else {
                 continue;
             };
+            if !repairs {
+                let again = sub.sealed(sequence);
+                let sent = again.is_some_and(|datagram| {
+                    link.send_again(ctx.departures, ctx.counters, datagram)
+                });
+                ctx.counters.rtx_out += u64::from(sent);
+                continue;
+            }
             let kept = track.layers.get(at).and_then(|layer| layer.cache.get(index));
             let Some(kept) = kept else { continue };
             let packet = Packet {

@@ -24,6 +24,7 @@ mod room;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
+mod sealed;
 mod spans;
 mod speakers;
 pub mod srtp;

@@ -66,6 +66,11 @@ impl Outgoing {
         self.commit(path, start)
     }
 
+    /// The datagram of this length that was committed last.
+    pub(super) fn last(&self, len: usize) -> &[u8] {
+        self.bytes.get(self.bytes.len().saturating_sub(len)..).unwrap_or_default()
+    }
+
     /// Whether nothing waits. Empties the arena when the last train has been taken.
     pub(super) fn is_empty(&mut self) -> bool {
         if self.next < self.trains.len() {

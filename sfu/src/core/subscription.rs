@@ -7,6 +7,7 @@ use super::codec::Vp8;
 use super::layers::Wish;
 use super::red;
 use super::rtp;
+use super::sealed::Sealed;
 use super::spans::{Shift, Spans};
 
 /// Packets sent again lately, to answer a repeated request for one only once per round trip.
@@ -96,6 +97,7 @@ pub(super) struct Subscription {
     sent: Sent,
     repair_sequence: u16,
     resent: [(u16, Option<Instant>); RESENT],
+    sealed: Sealed,
 }
 
 /// The highest numbers sent.
@@ -159,6 +161,7 @@ impl Subscription {
             },
             repair_sequence: repair_sequence & 0x7FFF,
             resent: [(0, None); RESENT],
+            sealed: Sealed::default(),
         }
     }
 
@@ -330,10 +333,18 @@ impl Subscription {
         rtp::write_header(out, packet.marker, payload_type, sequence, timestamp, ssrc, &extension)
     }
 
-    /// Counts a packet that was sent.
-    pub(super) fn count(&mut self, octets: usize) {
+    /// Counts a packet that was sent; audio is kept as it was sealed.
+    pub(super) fn count(&mut self, shift: &Shift, packet: &Packet<'_>, datagram: &[u8]) {
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(octets as u32);
+        self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
+        if self.kind == MediaKind::Audio {
+            self.sealed.put((packet.index as u16).wrapping_sub(shift.sequence), datagram);
+        }
+    }
+
+    /// The audio datagram with this number, as it was sealed.
+    pub(super) fn sealed(&self, sequence: u16) -> Option<&[u8]> {
+        self.sealed.get(sequence)
     }
 
     /// The packet behind a number that the subscriber asks for again; `None` when it was never sent

@@ -67,3 +67,11 @@ export async function roomToken(room: string, identity: string): Promise<string>
   const { stdout } = await promisify(execFile)(binary, args);
   return stdout.trim();
 }
+
+/** Sum of all samples of one of the server's metrics. */
+export async function metric(demo: Demo, name: string): Promise<number> {
+  const text = await (await fetch(`${demo.url}/metrics`)).text();
+  const lines = text.split('\n').filter((l) => l.startsWith(`${name} `) || l.startsWith(`${name}{`));
+  if (lines.length === 0) throw new Error(`${name} is no metric`);
+  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+}

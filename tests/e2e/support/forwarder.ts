@@ -28,9 +28,18 @@ export class Forwarder {
 
   /** Loses this share of the DTLS datagrams, each way; the same seed loses alike. */
   loseDtls(share: number, seed: number): void {
+    this.losePackets(20, 63, share, seed);
+  }
+
+  /** Loses this share of the RTP and RTCP packets, each way. */
+  loseMedia(share: number, seed: number): void {
+    this.losePackets(128, 191, share, seed);
+  }
+
+  /** RFC 7983: the first byte tells DTLS from STUN and SRTP. */
+  private losePackets(from: number, to: number, share: number, seed: number): void {
     const random = generator(seed);
-    // RFC 7983: the first byte tells DTLS from STUN and SRTP.
-    this.lose = ([first = 0]) => first >= 20 && first <= 63 && random() < share;
+    this.lose = ([first = 0]) => first >= from && first <= to && random() < share;
   }
 
   /** Loses everything, both ways, for `ms`. */
