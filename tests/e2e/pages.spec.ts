@@ -1,10 +1,20 @@
 // What every page promises: usable by keyboard and screen reader, on a phone, without foreign code.
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { test, expect, type Browser, type Page } from '@playwright/test';
+import { test, expect, type Browser, type BrowserContext, type Page } from '@playwright/test';
 import { launch } from './support/chromium.js';
 import { startDemo, type Demo } from './support/demo.js';
-import { admit, button, enterWaitingRoom, nameOf, openChat, openPage } from './support/visit.js';
+import { expectMedia } from './support/media.js';
+import {
+  admit,
+  button,
+  enterWaitingRoom,
+  expectMessage,
+  nameOf,
+  openChat,
+  openPage,
+  say,
+} from './support/visit.js';
 
 const axeSource = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const phone = { width: 360, height: 740 };
@@ -102,24 +112,40 @@ test('the pages forbid code that is not ours', async () => {
   }
 });
 
-test('without a camera one takes part by voice, without both by ear and chat', async () => {
-  const bare = await launch();
-  try {
-    const context = await bare.newContext();
-    const page = await context.newPage();
-    await page.addInitScript(() => {
-      const native = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-      navigator.mediaDevices.getUserMedia = async (constraints) => {
-        if (constraints?.video) throw new DOMException('refused', 'NotAllowedError');
-        return native(constraints);
-      };
-    });
-    await page.goto(demo.patient_link);
-    await expect(page.getByText('This page may not use your camera.')).toBeVisible();
-    await expect(page.getByText('Your microphone works')).toBeVisible();
-    await expect(button(page, 'Try again')).toBeEnabled();
-    await expectSound(page, 'permission help');
-  } finally {
-    await bare.close();
-  }
-});
+for (const [has, refused] of [
+  ['a voice', ['video']],
+  ['ears only', ['video', 'audio']],
+] as const) {
+  test(`who has ${has} takes part`, async () => {
+    const clinic = await startDemo();
+    const contexts: BrowserContext[] = [];
+    try {
+      const refuse = (page: Page) =>
+        page.addInitScript((kinds) => {
+          const native = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          navigator.mediaDevices.getUserMedia = async (wanted) => {
+            if (kinds.some((kind) => wanted?.[kind])) throw new DOMException('refused', 'NotAllowedError');
+            return native(wanted);
+          };
+        }, refused);
+      const { page: patient } = await openPage(browsers[0]!, clinic.patient_link, phone, refuse);
+      const { page: doctor } = await openPage(browsers[1]!, clinic.doctor_link);
+      contexts.push(patient.context(), doctor.context());
+      await expect(patient.getByText('This page may not use your camera.')).toBeVisible();
+      await expect(button(patient, 'Try again')).toHaveCount(refused.length);
+      await expectSound(patient, 'permission help');
+      const name = await nameOf(patient);
+      await enterWaitingRoom(patient);
+      await admit(doctor, name);
+      await expectMedia(patient, { videos: 1, audio: true });
+      await expect(doctor.getByText(`${name}’s camera is off`)).toBeVisible();
+      if (has === 'a voice') await expectMedia(doctor, { videos: 0, audio: true });
+      await expect(doctor.getByText('Microphone muted')).toBeVisible({ visible: has !== 'a voice' });
+      await say(patient, 'I hear you');
+      await expectMessage(doctor, 'I hear you');
+    } finally {
+      await Promise.all(contexts.map((c) => c.close()));
+      await clinic.stop();
+    }
+  });
+}

@@ -13,7 +13,7 @@ export async function openPage(
   browser: Browser,
   link: string,
   size = { width: 1280, height: 800 },
-  init?: (page: Page) => Promise<void>,
+  init?: (page: Page) => Promise<unknown>,
 ): Promise<Opened> {
   const page = await (await browser.newContext({ viewport: size, locale: 'en-GB' })).newPage();
   const complaints: string[] = [];

@@ -199,6 +199,7 @@ export class DeskController {
     this.consultation.value = consultation;
     this.call.value = call;
     consultation.open();
+    consultation.openChat();
     consultation.session.subscribe((s) => {
       if (isOver(s.status)) void this.#finished();
     });

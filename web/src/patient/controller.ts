@@ -187,8 +187,7 @@ export class VisitController {
     this.#dispatch({ type: 'ROOM', access });
     // Left while the code was on its way.
     if (this.visit.value.at !== 'call') await this.#dropCall();
-    // Only now may this person read the chat.
-    void consultation.chat.refresh().catch(() => undefined);
+    consultation.openChat();
     void consultation.refresh();
   }
 

@@ -23,6 +23,7 @@ export class Consultation {
   #api: Api;
   #events: ConsultationEvents;
   #channel: Channel | null = null;
+  #chatOpen = false;
   #hurry = () => this.#channel?.hurry();
 
   constructor(api: Api, session: Session, events: ConsultationEvents = {}) {
@@ -56,6 +57,12 @@ export class Consultation {
     document.addEventListener('visibilitychange', this.#hurry);
   }
 
+  /** From now on this person may read the chat: its history is fetched, now and after each loss. */
+  openChat(): void {
+    this.#chatOpen = true;
+    this.#refreshChat();
+  }
+
   close(): void {
     window.removeEventListener('online', this.#hurry);
     document.removeEventListener('visibilitychange', this.#hurry);
@@ -73,11 +80,15 @@ export class Consultation {
     return this.session.value;
   }
 
+  #refreshChat(): void {
+    void this.chat.refresh().catch(() => undefined);
+  }
+
   #receive(frame: ServerFrame): void {
     switch (frame.type) {
       case 'READY':
         this.#events.onReady?.();
-        void this.chat.refresh().catch(() => undefined);
+        if (this.#chatOpen) this.#refreshChat();
         return;
       case 'CHAT_MESSAGE':
         this.chat.receive(frame.payload);
