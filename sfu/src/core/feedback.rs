@@ -214,10 +214,7 @@ impl Room {
         let layers = own.flat_map(|(_, track)| &mut track.layers);
         let mut blocks = Vec::new();
         for layer in layers.filter(|layer| layer.reception.started() && layer.ssrc != 0) {
-            let before = layer.lost_counted;
-            let lost = layer.reception.lost().max(0);
-            ctx.counters.lost_in += u64::try_from(lost - before).unwrap_or(0);
-            layer.lost_counted = lost.max(before);
+            ctx.counters.lost_in += layer.reception.take_given_up();
             let mut block = layer.reception.report(layer.ssrc);
             if let Some((info, at)) = layer.report {
                 block.lsr = (info.ntp >> 16) as u32;

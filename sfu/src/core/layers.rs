@@ -31,8 +31,6 @@ pub(super) struct Layer {
     pub(super) report: Option<(SenderInfo, Instant)>,
     /// When media last came.
     pub(super) heard: Option<Instant>,
-    /// Lost packets that the counters know of.
-    pub(super) lost_counted: i64,
     keyframe_asked: Option<Instant>,
     keyframe_due: Option<Instant>,
 }
@@ -49,7 +47,6 @@ impl Layer {
             cache: Cache::default(),
             report: None,
             heard: None,
-            lost_counted: 0,
             keyframe_asked: None,
             keyframe_due: None,
         }
@@ -60,7 +57,6 @@ impl Layer {
         self.reception = Reception::new();
         self.cache = Cache::default();
         self.report = None;
-        self.lost_counted = 0;
     }
 
     /// Someone needs a keyframe. `true`: ask the publisher now; else the request waits until

@@ -34,13 +34,22 @@ impl Room {
             ctx.counters.dropped_unknown += 1;
             return;
         };
+        // Media can bring a silent peer back, but gives it nothing to send or to plan.
         match link.peer.handle_datagram(ctx.now, path, data) {
-            Received::Rtp { packet, header_len: _ } => self.media(ctx, key, received, packet),
-            Received::Rtcp(compound) => self.reports_came(ctx, key, compound),
-            Received::Handled => {}
-            Received::Dropped(reason) => count_drop(ctx, reason),
+            Received::Rtp { packet, header_len: _ } => {
+                self.media(ctx, key, received, packet);
+                self.take_events(ctx, key);
+            }
+            Received::Rtcp(compound) => {
+                self.reports_came(ctx, key, compound);
+                self.take_events(ctx, key);
+            }
+            Received::Handled => self.peer_events(ctx, key),
+            Received::Dropped(reason) => {
+                count_drop(ctx, reason);
+                self.peer_events(ctx, key);
+            }
         }
-        self.peer_events(ctx, key);
     }
 
     /// An RTP packet, opened.

@@ -27,6 +27,8 @@ use super::track::{Track, choose_codec};
 const ASK_SOON: Duration = Duration::from_millis(10);
 /// The least distance of two questions.
 const ASK_DISTANCE: Duration = Duration::from_millis(150);
+/// An announcement not followed by an offer within this is forgotten.
+const PENDING_LIMIT: Duration = Duration::from_secs(30);
 /// A question not followed by an offer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
@@ -36,7 +38,7 @@ pub(super) struct Negotiation {
     /// Its last offer.
     pub(super) offer: Option<Arc<Description>>,
     /// Announced tracks that no section carries yet, oldest first.
-    pub(super) pending: VecDeque<(TrackSid, AddTrack)>,
+    pub(super) pending: VecDeque<Pending>,
     /// Sections whose track has ended; they are answered with port 0.
     ended: BTreeSet<String>,
     session: u64,
@@ -48,7 +50,24 @@ pub(super) struct Negotiation {
     last_asked: Option<Instant>,
 }
 
+/// An announced track that no section carries yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Its id.
+    pub(super) sid: TrackSid,
+    /// What was announced.
+    pub(super) announced: AddTrack,
+    /// When.
+    pub(super) since: Instant,
+}
+
 impl Negotiation {
+    /// Forgets announcements that no offer has followed: a later track must not be taken for one of
+    /// them.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        self.pending.retain(|other| now.saturating_duration_since(other.since) < PENDING_LIMIT);
+    }
+
     /// A new session has heard no question.
     pub(super) fn forget_question(&mut self) {
         self.asked_until = None;
@@ -84,11 +103,17 @@ impl Room {
         participant.negotiation.offer = Some(Arc::clone(&offer));
         participant.negotiation.asked_until = None;
         participant.negotiation.ask_at = None;
+        participant.negotiation.forget_old(ctx.now);
         self.release_sections(key, &offer);
         let mut changes = Changes::default();
         let sections = offer.sections.iter();
         let fills: Vec<Fill> =
             sections.map(|section| self.fill(key, section, &mut changes)).collect();
+        // A recycled line may have taken a track's section away without ever showing it inactive.
+        let alive = |mid: &str| offer.sections.iter().any(|section| section.mid == mid);
+        let lost =
+            self.tracks.iter().filter(|(_, track)| track.owner == key && !alive(&track.info.mid));
+        changes.ended.extend(lost.map(|(track, _)| track));
         for track in &changes.ended {
             self.end_track(*track);
         }
@@ -212,16 +237,18 @@ impl Room {
         let pending = &mut participant.negotiation.pending;
         let cid = section.msid.as_ref().map(|(_, track)| track.as_str());
         let of_kind = |add: &AddTrack| add.kind == kind;
-        let by_cid = |(_, add): &(TrackSid, AddTrack)| of_kind(add) && Some(&*add.cid) == cid;
-        let by_codec = |(_, add): &(TrackSid, AddTrack)| {
-            of_kind(add) && add.codecs.iter().any(|codec| Some(&*codec.cid) == cid)
+        let by_cid =
+            |other: &Pending| of_kind(&other.announced) && Some(&*other.announced.cid) == cid;
+        let by_codec = |other: &Pending| {
+            let mut codecs = other.announced.codecs.iter();
+            of_kind(&other.announced) && codecs.any(|codec| Some(&*codec.cid) == cid)
         };
         let at = pending
             .iter()
             .position(by_cid)
             .or_else(|| pending.iter().position(by_codec))
-            .or_else(|| pending.iter().position(|(_, add)| of_kind(add)))?;
-        let (sid, announced) = pending.remove(at)?;
+            .or_else(|| pending.iter().position(|other| of_kind(&other.announced)))?;
+        let Pending { sid, announced, since: _ } = pending.remove(at)?;
         let track = Track::from_section(key, sid, announced, section)?;
         let streams: Vec<(u32, bool)> = track
             .layers
@@ -351,7 +378,7 @@ impl Room {
     }
 
     /// New sections can carry media now: ask for keyframes where one is needed.
-    fn start_forwarding(&mut self, ctx: &mut Context<'_>, key: usize) {
+    pub(super) fn start_forwarding(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(participant) = self.participants.get(key) else { return };
         let idle = participant.subscriptions.iter().filter(|(_, other)| other.current.is_none());
         let tracks: Vec<usize> = idle.map(|(_, other)| other.track).collect();

@@ -8,14 +8,19 @@ use super::room::Room;
 impl Room {
     /// Takes all events of a participant's peer, then what it wants to send.
     pub(super) fn peer_events(&mut self, ctx: &mut Context<'_>, key: usize) {
-        while let Some(event) = self.next_event(key) {
-            self.peer_event(ctx, key, event);
-        }
+        self.take_events(ctx, key);
         let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
         let Some(link) = link else { return };
         link.flush(ctx.departures, ctx.counters);
         if let Some(at) = link.peer.poll_timeout() {
             self.wake(at);
+        }
+    }
+
+    /// Takes all events of a participant's peer.
+    pub(super) fn take_events(&mut self, ctx: &mut Context<'_>, key: usize) {
+        while let Some(event) = self.next_event(key) {
+            self.peer_event(ctx, key, event);
         }
     }
 

@@ -29,6 +29,7 @@ pub(super) struct Reception {
     stale: u32,
     jitter: Jitter,
     reported: (u64, u64),
+    given_up: u64,
     missing: Vec<Missing>,
 }
 
@@ -70,6 +71,7 @@ impl Reception {
             stale: 0,
             jitter: Jitter::default(),
             reported: (0, 0),
+            given_up: 0,
             missing: Vec::new(),
         }
     }
@@ -118,10 +120,12 @@ impl Reception {
         }
         let torn = ahead > MAX_GAP;
         if torn {
+            self.given_up += ahead - 1 + self.missing.len() as u64;
             self.missing.clear();
         } else if ahead > 1 {
             let room = MAX_MISSING.saturating_sub(self.missing.len());
             let gap = (self.highest + 1..index).take(room);
+            self.given_up += (ahead - 1).saturating_sub(room as u64);
             let ask_at = now + FIRST_ASK;
             self.missing.extend(gap.map(|index| Missing { index, since: now, ask_at, asked: 0 }));
         }
@@ -156,7 +160,9 @@ impl Reception {
     /// Collects the sequence numbers to ask for now, and plans the next time: after a round trip,
     /// then with growing distance.
     pub(super) fn asks(&mut self, now: Instant, round_trip: Duration, into: &mut Vec<u16>) {
+        let before = self.missing.len();
         self.missing.retain(|missing| now.saturating_duration_since(missing.since) < GIVE_UP);
+        self.given_up += (before - self.missing.len()) as u64;
         let due = self.missing.iter_mut().filter(|missing| missing.ask_at <= now);
         for missing in due {
             into.push(missing.index as u16);
@@ -166,8 +172,12 @@ impl Reception {
         }
     }
 
-    /// Packets lost for good since the last call of [`Self::report`] are part of its answer.
-    pub(super) fn lost(&self) -> i64 {
+    /// Packets that repair has given up since the last call.
+    pub(super) fn take_given_up(&mut self) -> u64 {
+        std::mem::take(&mut self.given_up)
+    }
+
+    fn lost(&self) -> i64 {
         (self.highest + 1 - self.first) as i64 - self.received as i64
     }
 
@@ -281,6 +291,7 @@ mod tests {
             reception.asks(now, Duration::from_millis(50), &mut asked);
         }
         assert!((4..=8).contains(&asked.len()), "{}", asked.len());
+        assert_eq!((reception.take_given_up(), reception.take_given_up()), (1, 0));
         assert_eq!(reception.next_ask(), None);
     }
 

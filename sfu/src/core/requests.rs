@@ -8,6 +8,7 @@ use super::api::{
 };
 use super::context::Context;
 use super::layers::Wish;
+use super::negotiation::Pending;
 use super::participant::Audience;
 use super::room::Room;
 use super::track::sid_letters;
@@ -67,6 +68,7 @@ impl Room {
     fn add_track(&mut self, ctx: &mut Context<'_>, key: usize, announced: AddTrack) {
         let owned = self.tracks_of(key).len();
         let Some(participant) = self.participants.get_mut(key) else { return };
+        participant.negotiation.forget_old(ctx.now);
         let (grant, session) = (&participant.grant, participant.session);
         let allowed = grant.publish
             && (grant.sources.is_empty() || grant.sources.contains(&announced.source));
@@ -85,16 +87,19 @@ impl Room {
             return ctx.tell(session, SessionEvent::TrackRefused { announced, refusal });
         }
         let (cid, kind) = (announced.cid.clone(), announced.kind);
-        let known = pending.iter_mut().find(|(_, other)| other.cid == cid && other.kind == kind);
+        let same = |other: &AddTrack| other.cid == cid && other.kind == kind;
+        let known = pending.iter_mut().find(|other| same(&other.announced));
         let sid = match known {
             // Said again, as after a resume: the first name stays.
-            Some((sid, other)) => {
-                *other = announced.clone();
-                sid.clone()
+            Some(other) => {
+                other.announced = announced.clone();
+                other.since = ctx.now;
+                other.sid.clone()
             }
             None => {
                 let sid = TrackSid(ctx.sid(&format!("TR_{}", sid_letters(kind, announced.source))));
-                pending.push_back((sid.clone(), announced.clone()));
+                let (announced, since) = (announced.clone(), ctx.now);
+                pending.push_back(Pending { sid: sid.clone(), announced, since });
                 sid
             }
         };
@@ -129,7 +134,8 @@ impl Room {
         }
         let Some(participant) = self.participants.get_mut(key) else { return };
         let mut pending = participant.negotiation.pending.iter_mut();
-        if let Some((sid, announced)) = pending.find(|(other, _)| other == sid) {
+        if let Some(Pending { sid, announced, since: _ }) = pending.find(|other| other.sid == *sid)
+        {
             let mut info = TrackInfo {
                 sid: sid.clone(),
                 muted: announced.muted,
@@ -200,7 +206,7 @@ impl Room {
         let published =
             self.tracks.iter().any(|(_, track)| track.owner == key && track.info.sid == *sid);
         let pending = self.participants.get(key).map(|other| &other.negotiation.pending);
-        published || pending.is_some_and(|pending| pending.iter().any(|(other, _)| other == sid))
+        published || pending.is_some_and(|pending| pending.iter().any(|other| other.sid == *sid))
     }
 
     /// A resuming client says what it wants. With auto-subscribe it lists what it does not want.

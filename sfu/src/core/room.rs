@@ -240,6 +240,7 @@ impl Room {
         participant.presence.reachable = true;
         participant.presence.leave_at = None;
         self.announce(ctx, key);
+        self.start_forwarding(ctx, key);
         self.plan();
     }
 

@@ -97,24 +97,22 @@ impl Room {
         Some(track.info.sid)
     }
 
-    /// Chooses the target layer of a track's subscriptions anew. Returns whether one of them now
-    /// waits for a keyframe, and of which layer.
+    /// Chooses the target layer of a track's subscriptions anew, and asks for keyframes where one is
+    /// needed to get there.
     pub(super) fn retarget(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(track) = self.tracks.get(key) else { return };
         let mut wanted = 0u32;
         for (subscriber, subscription) in &track.subscribers {
-            let person = self.participants.get_mut(*subscriber);
-            let Some(sub) = person.and_then(|person| person.subscriptions.get_mut(*subscription))
-            else {
-                continue;
-            };
+            let Some(person) = self.participants.get_mut(*subscriber) else { continue };
+            let reached = person.link.as_ref().is_some_and(|link| link.peer.path().is_some());
+            let Some(sub) = person.subscriptions.get_mut(*subscription) else { continue };
             sub.target = if track.layers.len() == 1 {
                 Some(0)
             } else {
                 choose(&track.layers, &sub.wish, ctx.now).or(sub.target)
             };
             if let Some(target) =
-                sub.target.filter(|_| sub.is_flowing() && sub.current != sub.target)
+                sub.target.filter(|_| reached && sub.is_flowing() && sub.current != sub.target)
             {
                 wanted |= 1 << target.min(31);
             }
