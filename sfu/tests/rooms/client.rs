@@ -23,7 +23,9 @@ use bedside_sfu::core::sdp::{
 use bytes::Bytes;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::source::{LEVEL, MID, OPUS, RED, REPAIRED, RID, RTX, Source, TWCC, VP8};
+use crate::source::{
+    AV1, DESCRIPTOR, H264, LEVEL, MID, OPUS, RED, REPAIRED, RID, RTX, Source, TWCC, VP8, VP9,
+};
 use crate::world::server;
 
 /// How often a subscriber asks again for what it misses.
@@ -38,6 +40,7 @@ pub struct Seen {
     pub picture: Option<u16>,
     pub tl0: Option<u8>,
     pub keyframe: bool,
+    pub descriptor: Vec<u8>,
     pub payload: Vec<u8>,
 }
 
@@ -403,6 +406,9 @@ impl Client {
             picture: vp8.and_then(|vp8| vp8.picture_id).map(|(_, picture, _)| picture),
             tl0: vp8.and_then(|vp8| vp8.tl0_picture_index).map(|(_, tl0)| tl0),
             keyframe: vp8.is_some_and(|vp8| vp8.keyframe_start),
+            descriptor: rtp::extensions(packet)
+                .find(|(id, _)| *id == DESCRIPTOR)
+                .map_or(Vec::new(), |(_, value)| value.to_vec()),
             payload: payload.to_vec(),
         };
         self.streams.entry(ssrc).or_default().put(sequence, seen);
@@ -577,9 +583,13 @@ fn section(mid: &str, kind: SectionKind, direction: Direction) -> OfferSection {
             payload_type(OPUS, "opus", "48000/2", "useinbandfec=1"),
             payload_type(RED, "red", "48000/2", "111/111"),
         ],
-        SectionKind::Video => {
-            vec![payload_type(VP8, "VP8", "90000", ""), payload_type(RTX, "rtx", "90000", "apt=96")]
-        }
+        SectionKind::Video => vec![
+            payload_type(VP8, "VP8", "90000", ""),
+            payload_type(RTX, "rtx", "90000", "apt=96"),
+            payload_type(VP9, "VP9", "90000", "profile-id=0"),
+            payload_type(H264, "H264", "90000", "packetization-mode=1;profile-level-id=42e01f"),
+            payload_type(AV1, "AV1", "90000", ""),
+        ],
         SectionKind::Application | SectionKind::Other => vec![],
     };
     OfferSection {
@@ -593,6 +603,7 @@ fn section(mid: &str, kind: SectionKind, direction: Direction) -> OfferSection {
             (MID, Extension::Mid),
             (RID, Extension::Rid),
             (REPAIRED, Extension::RepairedRid),
+            (DESCRIPTOR, Extension::DependencyDescriptor),
         ],
         rids: Vec::new(),
         msid: None,

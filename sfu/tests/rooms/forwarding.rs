@@ -360,3 +360,64 @@ fn unsubscribed_tracks_stop_and_come_back() {
     assert!(stream.len() > 10);
     stream.check_whole();
 }
+
+#[test]
+fn every_codec_passes_and_switches_layers() {
+    use bedside_sfu::core::api::AnnouncedCodec;
+
+    use crate::source::{AV1, H264, VP8, VP9};
+    for (payload_type, name) in [(VP8, "VP8"), (H264, "h264"), (VP9, "vp9"), (AV1, "av1")] {
+        let mut world = World::new(Crypto::Clear);
+        let doctor = world.join_as("doctor", Default::default(), |client| client.receive_on(1, 1));
+        let patient = world.join("patient");
+        world.run_ms(500);
+        let mut source = Source::video(world.now, "cam", "", 2_000, &["q", "h", "f"]);
+        for encoding in &mut source.encodings {
+            encoding.payload_type = payload_type;
+        }
+        let mut announced = world.clients[patient].publish(source);
+        let codec = AnnouncedCodec { codec: name.into(), cid: "cam".into(), layer_mode: 0 };
+        announced.codecs.push(codec);
+        world.request(patient, Request::AddTrack(Box::new(announced)));
+        world.offer(patient);
+        world.run_ms(1_000);
+        let face = world.clients[patient].published["cam"].sid.clone();
+        for rung in [0, 2, 1] {
+            world.wish(doctor, &face, rung);
+            world.run_ms(600);
+            let stream = world.clients[doctor].stream_of(&face).unwrap();
+            let newest = stream.seen.last_key_value().unwrap().1;
+            let expected = (300 + 100 * rung, payload_type);
+            assert_eq!((newest.payload.len(), newest.payload_type), expected, "{name}");
+        }
+        let stream = world.clients[doctor].stream_of(&face).unwrap();
+        stream.check_whole();
+        let mut frame: Option<u16> = None;
+        for seen in stream.seen.values() {
+            assert_eq!(seen.descriptor.is_empty(), payload_type != AV1);
+            let number = seen.descriptor.get(1..).and_then(<[u8]>::first_chunk);
+            let number = number.map(|bytes| u16::from_be_bytes(*bytes));
+            if let (Some(now), Some(then)) = (number, frame) {
+                assert!(now - then <= 1, "{name}: frame numbers go on");
+            }
+            frame = number;
+        }
+    }
+}
+
+#[test]
+fn a_recycled_section_ends_its_track() {
+    use bedside_sfu::core::sdp::Direction;
+    let (mut world, doctor, patient, voice, _) = call(Crypto::Clear);
+    world.run_ms(500);
+    let old = world.clients[patient].sources.remove(0);
+    let section = world.clients[patient].section(&old.mid);
+    // A new name on the same line, and nothing sent: the old section was never seen inactive.
+    section.mid = "fresh".into();
+    section.direction = Direction::RecvOnly;
+    (section.msid, section.ssrc) = (None, None);
+    world.offer(patient);
+    world.run_ms(200);
+    assert!(world.clients[doctor].tracks_of_others().iter().all(|track| track.sid != voice));
+    assert_eq!(world.clients[doctor].tracks_of_others().len(), 1);
+}

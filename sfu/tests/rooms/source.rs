@@ -14,7 +14,11 @@ pub const LEVEL: u8 = 1;
 
 pub const OPUS: u8 = 111;
 pub const RED: u8 = 63;
+pub const DESCRIPTOR: u8 = 12;
 pub const VP8: u8 = 96;
+pub const VP9: u8 = 98;
+pub const H264: u8 = 102;
+pub const AV1: u8 = 45;
 pub const RTX: u8 = 97;
 
 /// One encoding.
@@ -26,9 +30,12 @@ pub struct Encoding {
     pub active: bool,
     /// Bytes in a packet, packets in a frame.
     pub shape: (usize, usize),
+    /// [`VP8`], [`VP9`], [`H264`] or [`AV1`].
+    pub payload_type: u8,
     pub keyframe_wanted: bool,
     pub keyframes_asked: Vec<Instant>,
     pub resent: u64,
+    in_keyframe: bool,
     repair_sequence: u16,
     clock_base: u32,
     picture: u16,
@@ -139,9 +146,11 @@ impl Encoding {
             sequence,
             active: true,
             shape,
+            payload_type: VP8,
             keyframe_wanted: true,
             keyframes_asked: Vec::new(),
             resent: 0,
+            in_keyframe: false,
             repair_sequence: 17,
             clock_base: ssrc.wrapping_mul(0x9E37_79B9),
             picture: ssrc as u16 & 0x7FFF,
@@ -197,18 +206,44 @@ impl Encoding {
         send: &mut dyn FnMut(Vec<u8>, usize),
     ) {
         let key = std::mem::take(&mut self.keyframe_wanted);
+        self.in_keyframe = key;
         self.picture = (self.picture + 1) & 0x7FFF;
         self.tl0 = self.tl0.wrapping_add(1);
-        let [high, low] = (self.picture | 0x8000).to_be_bytes();
         for at in 0..self.shape.1 {
-            let start = if at == 0 { 0x90 } else { 0x80 };
-            let mut payload = vec![start, 0xE0, high, low, self.tl0, 0, u8::from(!key)];
+            let mut payload = self.head(key, at == 0);
             payload.extend_from_slice(&frame.to_be_bytes());
             payload.extend_from_slice(self.rid.as_bytes());
             payload.resize(self.shape.0, at as u8);
             let marker = at + 1 == self.shape.1;
             self.media(marker, self.clock_base.wrapping_add(ms * 90), payload, mid, twcc, send);
         }
+    }
+
+    /// The bytes of a packet that tell its codec's keyframes.
+    fn head(&self, key: bool, first: bool) -> Vec<u8> {
+        let [high, low] = (self.picture | 0x8000).to_be_bytes();
+        match self.payload_type {
+            // Fragments of an IDR or another slice.
+            H264 => vec![0x7C, u8::from(first) << 7 | if key { 5 } else { 1 }, 0x80],
+            VP9 => vec![u8::from(!key) << 6 | u8::from(first) << 3],
+            AV1 => vec![0x10],
+            _ => {
+                let start = if first { 0x90 } else { 0x80 };
+                vec![start, 0xE0, high, low, self.tl0, 0, u8::from(!key)]
+            }
+        }
+    }
+
+    /// The dependency descriptor of the packet at hand.
+    fn descriptor(&self, payload: &[u8], key: bool) -> Vec<u8> {
+        let first = payload.last() == Some(&0);
+        let [high, low] = self.picture.to_be_bytes();
+        let mut descriptor = vec![u8::from(first) << 7, high, low];
+        if key {
+            // The template structure makes it long, as in real streams.
+            descriptor.extend_from_slice(&[0x80; 30]);
+        }
+        descriptor
     }
 
     fn media(
@@ -226,10 +261,14 @@ impl Encoding {
         if !self.rid.is_empty() {
             extensions.push((RID, self.rid.as_bytes()));
         }
+        let descriptor = self.descriptor(&payload, self.in_keyframe);
+        if self.payload_type == AV1 {
+            extensions.push((DESCRIPTOR, &descriptor));
+        }
         let mut packet = Vec::new();
-        let (sequence, ssrc) = (self.sequence, self.ssrc);
+        let (sequence, ssrc, pt) = (self.sequence, self.ssrc, self.payload_type);
         let len =
-            rtp::write_header(&mut packet, marker, VP8, sequence, timestamp, ssrc, &extensions);
+            rtp::write_header(&mut packet, marker, pt, sequence, timestamp, ssrc, &extensions);
         packet.extend_from_slice(&payload);
         self.sent.insert(sequence, (marker, timestamp, payload));
         if self.sent.len() > 2_000 {
