@@ -76,15 +76,23 @@ impl Control {
         match fact {
             Fact::RoomStarted { .. } => {}
             Fact::Participant { room, info } => {
-                let step = step_of(&info);
-                if let (Some(live), Some(step)) = (self.live.of_room(&room), step) {
+                let Some(live) = self.live.of_room(&room) else { return };
+                if let Some(step) = step_of(&info).filter(|_| !is_still_silent(&live, &info)) {
                     self.note(&live, step);
                 }
             }
             Fact::Reachable { room, identity, reachable } => {
                 let Some(live) = self.live.of_room(&room) else { return };
                 let who = identity.reveal().clone();
-                self.note(&live, if reachable { Step::Connect(who) } else { Step::Lose(who) });
+                let step = if reachable {
+                    live.inner().silent.remove(&who);
+                    Step::Connect(who)
+                } else {
+                    let since = crate::store::now().timestamp_millis();
+                    live.inner().silent.insert(who.clone(), since);
+                    Step::Lose(who)
+                };
+                self.note(&live, step);
             }
             Fact::RoomFinished { room, reason: _ } => {
                 if let Some(live) = self.live.of_room(&room) {
@@ -111,11 +119,30 @@ impl Control {
             });
             let believed = matches!(person.presence, Presence::Connected | Presence::Reconnecting);
             if believed && !here {
+                live.inner().silent.remove(&person.user_id);
                 self.note(live, Step::Disconnect(person.user_id.clone()));
             }
         }
-        for step in present.iter().filter_map(step_of) {
-            self.note(live, step);
+        for info in present.iter().filter(|info| !is_still_silent(live, info)) {
+            if let Some(step) = step_of(info) {
+                self.note(live, step);
+            }
+        }
+    }
+}
+
+/// Whoever resumes only the signal session is active for the engine, but still not to be heard:
+/// that takes media again, or a new presence.
+fn is_still_silent(live: &LiveSession, info: &ParticipantInfo) -> bool {
+    let who = info.profile.identity.reveal();
+    let mut inner = live.inner();
+    match (info.state, inner.silent.get(who)) {
+        (_, None) | (ParticipantState::Joined, _) => false,
+        (ParticipantState::Active, Some(since)) if info.joined_at_ms <= *since => true,
+        (ParticipantState::Disconnected(LeaveReason::DuplicateIdentity), _) => false,
+        (ParticipantState::Active | ParticipantState::Disconnected(_), Some(_)) => {
+            inner.silent.remove(who);
+            false
         }
     }
 }

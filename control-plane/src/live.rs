@@ -117,6 +117,8 @@ pub(crate) struct Inner {
     pub(crate) taking: bool,
     /// Waiting people whose page has gone; their place is kept.
     pub(crate) away: HashSet<String>,
+    /// People in the room whose media has fallen silent, and since when (milliseconds since 1970).
+    pub(crate) silent: HashMap<String, i64>,
     listeners: Vec<Listener>,
 }
 

@@ -283,6 +283,9 @@ async fn what_rooms_tell_reaches_the_other_person(database: Database) {
         (fact(&room, "stranger", ParticipantState::Active), None),
         (reach(false), Some("RECONNECTING")),
         (reach(true), Some("CONNECTED")),
+        // Only the signal session is back: nothing is to be heard yet.
+        (reach(false), Some("RECONNECTING")),
+        (fact(&room, "pat", ParticipantState::Active), None),
         (gone(LeaveReason::DuplicateIdentity), None),
         (gone(LeaveReason::ClientInitiated), Some("LEFT")),
         (fact(&room, "pat", ParticipantState::Active), Some("CONNECTED")),
