@@ -97,6 +97,8 @@ pub struct Core {
     stale: bool,
     /// When they are, though no command came.
     count_at: Instant,
+    /// The latest time of an input.
+    latest: Instant,
 }
 
 impl Core {
@@ -116,11 +118,15 @@ impl Core {
             timers: BinaryHeap::new(),
             stale: false,
             count_at: now,
+            latest: now,
         }
     }
 
-    /// Takes one input. `now` never goes backwards.
+    /// Takes one input. A `now` before an earlier one counts as that one: callers read their clock
+    /// before they read their socket, and what depends on ages must not see negative ones.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        let now = self.latest.max(now);
+        self.latest = now;
         match input {
             Input::Datagram { path, received, data } => self.datagram(now, path, received, data),
             Input::Command(command) => {

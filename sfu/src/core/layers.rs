@@ -59,6 +59,11 @@ impl Layer {
         self.report = None;
     }
 
+    /// Whether a stream, or its repair, is the one of now: numbers of two streams do not mix.
+    pub(super) const fn is_carried_by(&self, ssrc: u32) -> bool {
+        ssrc == self.ssrc || ssrc == self.repair_ssrc
+    }
+
     /// Someone needs a keyframe. `true`: ask the publisher now; else the request waits until
     /// [`Self::keyframe_due`], unless it is met before.
     pub(super) fn want_keyframe(&mut self, now: Instant) -> bool {
@@ -124,7 +129,7 @@ fn wanted(layers: &[Layer], wish: &Wish) -> usize {
     let highest = layers.len().saturating_sub(1);
     if wish.height > 0 && layers.iter().all(|layer| layer.height > 0) {
         // A tenth less than the element is not seen.
-        let enough = |layer: &Layer| layer.height * 10 >= wish.height.saturating_mul(9);
+        let enough = |layer: &Layer| u64::from(layer.height) * 10 >= u64::from(wish.height) * 9;
         return layers.iter().position(enough).unwrap_or(highest);
     }
     match wish.quality {
