@@ -34,6 +34,7 @@ impl Room {
             ctx.counters.dropped_unknown += 1;
             return;
         };
+        let check = data.first().is_some_and(|first| *first < 4);
         // Media can bring a silent peer back, but gives it nothing to send or to plan.
         match link.peer.handle_datagram(ctx.now, path, data) {
             Received::Rtp { packet, header_len: _ } => {
@@ -44,7 +45,12 @@ impl Room {
                 self.reports_came(ctx, key, compound);
                 self.take_events(ctx, key);
             }
-            Received::Handled => self.peer_events(ctx, key),
+            Received::Handled => {
+                self.peer_events(ctx, key);
+                if check {
+                    self.route_here(ctx, key, path);
+                }
+            }
             Received::Dropped(reason) => {
                 count_drop(ctx, reason);
                 self.peer_events(ctx, key);
@@ -103,11 +109,13 @@ impl Room {
             slot.ssrc = header.ssrc;
             if replaced {
                 slot.restart();
+                slot.repair_ssrc = 0;
+                self.participants.get_mut(key)?.streams.forget_repair(at, layer);
                 for (subscriber, subscription) in &track.subscribers {
                     let person = self.participants.get_mut(*subscriber);
                     let sub = person.and_then(|person| person.subscriptions.get_mut(*subscription));
-                    if let Some(sub) = sub.filter(|sub| sub.current == Some(layer)) {
-                        sub.pause();
+                    if let Some(sub) = sub {
+                        sub.forget_layer(layer);
                     }
                 }
             }
@@ -133,6 +141,10 @@ impl Room {
         let (codec, clock) = (track.codec, track.clock);
         let video = track.kind() == MediaKind::Video;
         let Some(layer) = track.layers.get_mut(bound.layer) else { return };
+        if !layer.is_carried_by(header.ssrc) {
+            ctx.counters.dropped_unbound += 1;
+            return;
+        }
         let gapless = layer.reception.next_ask().is_none();
         let Some(arrival) = layer.reception.record(now, header.sequence) else {
             ctx.counters.dropped_replayed += u64::from(!bound.repair);
@@ -188,8 +200,24 @@ impl Room {
         if first {
             self.retarget(ctx, bound.track);
         }
+        if arrival.torn {
+            self.interrupt(bound);
+        }
         if self.fan_out(ctx, bound.track, clock, &packet) && video {
             self.ask_keyframe(ctx, bound.track, bound.layer);
+        }
+    }
+
+    /// A gap too wide for repair: subscribers go on behind it without one, video at a keyframe. A jump
+    /// in their numbers could be taken for a wrap.
+    fn interrupt(&mut self, bound: Bound) {
+        let Some(track) = self.tracks.get(bound.track) else { return };
+        for (subscriber, subscription) in &track.subscribers {
+            let person = self.participants.get_mut(*subscriber);
+            let sub = person.and_then(|person| person.subscriptions.get_mut(*subscription));
+            if let Some(sub) = sub.filter(|sub| sub.current == Some(bound.layer)) {
+                sub.pause();
+            }
         }
     }
 

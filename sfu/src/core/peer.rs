@@ -431,6 +431,11 @@ impl Peer {
         }
     }
 
+    /// Whether packets from this path are taken.
+    pub fn is_proved(&self, path: Path) -> bool {
+        self.agent.is_proved(path)
+    }
+
     /// Where media goes now. `None` before the keys, after the end, and while unreachable.
     pub fn path(&self) -> Option<Path> {
         let sends = self.state == State::Connected && self.reachable;

@@ -1,6 +1,6 @@
 //! What a participant's peer tells, and what follows from it in the room.
 
-use super::api::LeaveReason;
+use super::api::{LeaveReason, Path};
 use super::context::Context;
 use super::peer::{CloseReason, PeerEvent};
 use super::room::Room;
@@ -21,6 +21,15 @@ impl Room {
     pub(super) fn take_events(&mut self, ctx: &mut Context<'_>, key: usize) {
         while let Some(event) = self.next_event(key) {
             self.peer_event(ctx, key, event);
+        }
+    }
+
+    /// An authenticated check came over a path. An address can change hands and come back, so the
+    /// newest check says whose it is.
+    pub(super) fn route_here(&self, ctx: &mut Context<'_>, key: usize, path: Path) {
+        let link = self.participants.get(key).and_then(|other| other.link.as_ref());
+        if link.is_some_and(|link| link.peer.is_proved(path)) {
+            ctx.routes.paths.insert(path, self.route(key));
         }
     }
 

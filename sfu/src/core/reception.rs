@@ -11,6 +11,10 @@ const WINDOW: u64 = 2_048;
 const MAX_GAP: u64 = 256;
 /// Packets waited for at the most.
 const MAX_MISSING: usize = 512;
+/// A jump further than this is no loss either: the sender has moved on (RFC 3550 appendix A.1).
+const MAX_DROPOUT: u64 = 3_000;
+/// Numbers asked for at once: a request stays below 1,100 bytes however they are spread.
+const MAX_ASKED: usize = 256;
 /// After so many packets in a row from beyond the window, the sender has started anew.
 const RESTART_AFTER: u32 = 32;
 /// Reordering is not loss: wait this long before asking.
@@ -120,7 +124,12 @@ impl Reception {
         }
         let torn = ahead > MAX_GAP;
         if torn {
-            self.given_up += ahead - 1 + self.missing.len() as u64;
+            self.given_up += self.missing.len() as u64;
+            if ahead > MAX_DROPOUT {
+                self.first += ahead - 1;
+            } else {
+                self.given_up += ahead - 1;
+            }
             self.missing.clear();
         } else if ahead > 1 {
             let room = MAX_MISSING.saturating_sub(self.missing.len());
@@ -164,7 +173,7 @@ impl Reception {
         self.missing.retain(|missing| now.saturating_duration_since(missing.since) < GIVE_UP);
         self.given_up += (before - self.missing.len()) as u64;
         let due = self.missing.iter_mut().filter(|missing| missing.ask_at <= now);
-        for missing in due {
+        for missing in due.take(MAX_ASKED) {
             into.push(missing.index as u16);
             missing.asked += 1;
             let wait = round_trip.max(Duration::from_millis(20)) * (missing.asked + 1) / 2;

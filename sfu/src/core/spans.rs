@@ -66,6 +66,13 @@ impl Spans {
         }
     }
 
+    /// Forgets all closed spans of a layer.
+    pub(super) fn forget(&mut self, layer: usize) {
+        let stale = |span: &Span| span.layer == layer && span.end != u64::MAX;
+        self.newest = self.newest.filter(|span| !stale(span));
+        self.older.retain(|span| !stale(span));
+    }
+
     /// Highest extended sequence number of the open span, and its shift.
     pub(super) fn open(&self) -> Option<(u64, Shift)> {
         let open = self.newest.filter(|span| span.end == u64::MAX)?;

@@ -117,6 +117,12 @@ impl Streams {
         true
     }
 
+    /// Forgets the repair streams of a layer.
+    pub(super) fn forget_repair(&mut self, track: usize, layer: usize) {
+        self.bound
+            .retain(|_, bound| !(bound.repair && bound.track == track && bound.layer == layer));
+    }
+
     /// Forgets the streams of a track.
     pub(super) fn forget_track(&mut self, track: usize) {
         self.bound.retain(|_, bound| bound.track != track);
@@ -127,10 +133,12 @@ impl Streams {
     pub(super) fn measure_clock(&mut self, our_ntp: u64, their_ntp: u64) {
         let offset = our_ntp.wrapping_sub(their_ntp) as i64;
         self.clock_offset = Some(match self.clock_offset {
-            Some(before) if offset > before && offset - before < 1 << 32 => {
-                before + (offset - before) / 64
-            }
-            _ => offset,
+            // The clock is the sender's word: any value may come.
+            Some(before) => match offset.wrapping_sub(before) {
+                later @ 1..=0xFFFF_FFFF => before.wrapping_add(later / 64),
+                _ => offset,
+            },
+            None => offset,
         });
     }
 }
