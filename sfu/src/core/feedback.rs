@@ -95,8 +95,8 @@ impl Room {
         let at = person.sending.get(&media).copied();
         let Some(sub) = at.and_then(|at| person.subscriptions.get(at)) else { return };
         let (track, layer) = (sub.track, sub.target.or(sub.current));
-        let video = sub.kind == MediaKind::Video;
-        if let Some(layer) = layer.filter(|_| video) {
+        let shown = sub.kind == MediaKind::Video && sub.is_flowing();
+        if let Some(layer) = layer.filter(|_| shown) {
             self.ask_keyframe(ctx, track, layer);
         }
     }
@@ -129,7 +129,8 @@ impl Room {
 
     /// Plans the next timeout anew.
     pub(super) fn plan(&mut self) {
-        let flowing = !self.tracks.is_empty();
+        let speaking = self.participants.iter().any(|(_, other)| other.voice.is_told());
+        let flowing = !self.tracks.is_empty() || speaking;
         let regular = [self.feedback_at, self.reports_at, self.speakers_at];
         let regular = regular.into_iter().filter(|_| flowing);
         let people = self.participants.iter().flat_map(|(_, other)| {

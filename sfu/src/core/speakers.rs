@@ -39,6 +39,11 @@ impl Voice {
         }
     }
 
+    /// Others believe that it speaks.
+    pub(super) const fn is_told(&self) -> bool {
+        self.told > 0
+    }
+
     /// Ends the interval. Returns the level in eighths if it differs from what was told.
     fn settle(&mut self) -> Option<u8> {
         let window = INTERVAL.as_millis() as u32;

@@ -12,11 +12,9 @@ use super::spans::{Shift, Spans};
 
 /// Packets sent again lately, to answer a repeated request for one only once per round trip.
 const RESENT: usize = 64;
-/// A subscription's repair packets in one [`BUDGET_TIME`] at the most: more than that is no repair of
-/// a call, and would let one client make us send without end.
-const BUDGET: u32 = 256;
-/// See [`BUDGET`].
-const BUDGET_TIME: Duration = Duration::from_millis(100);
+/// Each packet sent earns one repair, and so many can be saved up: more is no repair of a call, and
+/// would let one client make us send without end.
+const MAX_CREDIT: u32 = 512;
 
 /// A packet of a publisher, read once for all subscriptions.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +101,7 @@ pub(super) struct Subscription {
     repair_sequence: u16,
     resent: [(u16, Option<Instant>); RESENT],
     sealed: Sealed,
-    budget: (Option<Instant>, u32),
+    credit: u32,
 }
 
 /// The highest numbers sent.
@@ -168,7 +166,7 @@ impl Subscription {
             repair_sequence: repair_sequence & 0x7FFF,
             resent: [(0, None); RESENT],
             sealed: Sealed::default(),
-            budget: (None, 0),
+            credit: 0,
         }
     }
 
@@ -181,6 +179,14 @@ impl Subscription {
     pub(super) fn pause(&mut self) {
         self.spans.end();
         self.current = None;
+    }
+
+    /// The layer's numbers mean other packets from now on.
+    pub(super) fn forget_layer(&mut self, layer: usize) {
+        if self.current == Some(layer) {
+            self.pause();
+        }
+        self.spans.forget(layer);
     }
 
     /// Decides about a packet of the track.
@@ -343,6 +349,7 @@ impl Subscription {
     /// Counts a packet that was sent; audio is kept as it was sealed.
     pub(super) fn count(&mut self, shift: &Shift, packet: &Packet<'_>, datagram: &[u8]) {
         self.packets = self.packets.wrapping_add(1);
+        self.credit = (self.credit + 1).min(MAX_CREDIT);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         if self.kind == MediaKind::Audio {
             self.sealed.put((packet.index as u16).wrapping_sub(shift.sequence), datagram);
@@ -369,14 +376,7 @@ impl Subscription {
         if before == sequence && recent {
             return None;
         }
-        let (since, spent) = &mut self.budget;
-        if since.is_none_or(|since| now.saturating_duration_since(since) >= BUDGET_TIME) {
-            (*since, *spent) = (Some(now), 0);
-        }
-        if *spent >= BUDGET {
-            return None;
-        }
-        *spent += 1;
+        self.credit = self.credit.checked_sub(1)?;
         *memory = (sequence, Some(now));
         Some(found)
     }
@@ -518,7 +518,9 @@ mod tests {
     fn a_repair_names_the_original_and_repeats_its_bytes() {
         let (mut sub, now) = (subscription(), Instant::now());
         let payload = [0x90, 0x80, 0x81, 0x02, 0];
-        sent(&mut sub, now, &packet(0, 70_000, &payload)).unwrap();
+        let original = packet(0, 70_000, &payload);
+        sent(&mut sub, now, &original).unwrap();
+        (0..2).for_each(|_| sub.count(&Shift::default(), &original, &[]));
         let round_trip = Duration::from_millis(50);
         let (layer, index, shift) = sub.asked_again(now, 100, round_trip).unwrap();
         assert_eq!((layer, index), (0, 70_000));
@@ -536,11 +538,16 @@ mod tests {
     fn repair_has_a_budget() {
         let (mut sub, now) = (subscription(), Instant::now());
         for index in 70_000..71_000 {
-            sub.admit(now, 90_000, &packet(0, index, &[0x10, 0]));
+            let packet = packet(0, index, &[0x10, 0]);
+            sub.admit(now, 90_000, &packet);
+            sub.count(&Shift::default(), &packet, &[]);
         }
         let asked = (100..1_100).filter(|at| sub.asked_again(now, *at, Duration::ZERO).is_some());
-        assert_eq!(asked.count(), BUDGET as usize);
-        assert!(sub.asked_again(now + BUDGET_TIME, 1_000, Duration::ZERO).is_some());
+        assert_eq!(asked.count(), MAX_CREDIT as usize);
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(sub.asked_again(now + hour, 1_000, Duration::ZERO), None, "time earns nothing");
+        sub.count(&Shift::default(), &packet(0, 71_000, &[0x10, 0]), &[]);
+        assert!(sub.asked_again(now, 1_000, Duration::ZERO).is_some());
     }
 
     #[test]
