@@ -8,7 +8,7 @@ use slab::Slab;
 use super::api::{
     Grant, Join, LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState,
     Private, Refusal, Resume, RoomInfo, RoomKey, RoomSid, RoomSnapshot, RoomSpec, SessionEvent,
-    SessionKey,
+    SessionKey, Source,
 };
 use super::context::Context;
 use super::data::Mailbox;
@@ -115,14 +115,15 @@ impl Room {
     /// A person comes in.
     pub(super) fn join(&mut self, ctx: &mut Context<'_>, join: &Join) {
         let same = self.by_identity(&join.profile.identity);
-        if let Some(old) = same {
-            self.remove(ctx, old, LeaveReason::DuplicateIdentity);
-        }
+        let replaced = same.and_then(|old| self.participants.get(old)).is_some_and(counts);
         let full = self.max_participants > 0
             && !join.grant.recorder
-            && self.counted() >= self.max_participants;
+            && self.counted() - u32::from(replaced) >= self.max_participants;
         if full {
             return ctx.tell(Some(join.session), SessionEvent::Refused(Refusal::RoomFull));
+        }
+        if let Some(old) = same {
+            self.remove(ctx, old, LeaveReason::DuplicateIdentity);
         }
         let sid = ParticipantSid(ctx.sid("PA_"));
         let others = self.visible();
@@ -267,21 +268,51 @@ impl Room {
         if participant.grant == grant {
             return;
         }
+        let vanishes = grant.hidden && !participant.grant.hidden;
         participant.grant = grant.clone();
         let session = participant.session;
+        let may = |source: &Source| {
+            grant.publish && (grant.sources.is_empty() || grant.sources.contains(source))
+        };
+        // An announcement is a right not yet used.
+        participant.negotiation.pending.retain(|other| {
+            let kept = may(&other.announced.source);
+            if !kept {
+                ctx.tell(session, SessionEvent::TrackUnpublished { track: other.sid.clone() });
+            }
+            kept
+        });
         for track in self.tracks_of(key) {
-            let allowed = self.tracks.get(track).is_some_and(|track| {
-                let source = track.info.announced.source;
-                grant.publish && (grant.sources.is_empty() || grant.sources.contains(&source))
-            });
+            let allowed =
+                self.tracks.get(track).is_some_and(|track| may(&track.info.announced.source));
             if !allowed && let Some(sid) = self.end_track(track) {
                 ctx.tell(session, SessionEvent::TrackUnpublished { track: sid });
             }
         }
         ctx.tell(session, SessionEvent::GrantChanged(grant));
+        if vanishes {
+            self.vanish(ctx, key);
+        }
         self.announce(ctx, key);
         for track in self.track_keys() {
             self.reconcile(ctx, key, track);
+        }
+        for track in self.tracks_of(key) {
+            self.reconcile_all(ctx, track);
+        }
+    }
+
+    /// A participant is hidden from now on: for the others it leaves.
+    fn vanish(&mut self, ctx: &mut Context<'_>, key: usize) {
+        if let Some(participant) = self.participants.get_mut(key) {
+            participant.version += 1;
+        }
+        let Some(mut info) = self.info_of(key) else { return };
+        info.state = ParticipantState::Disconnected(LeaveReason::ParticipantRemoved);
+        info.grant.hidden = false;
+        info.tracks.clear();
+        for (_, other) in self.participants.iter().filter(|(other, _)| *other != key) {
+            ctx.tell(other.session, SessionEvent::Participants(vec![info.clone()]));
         }
     }
 
@@ -348,8 +379,6 @@ impl Room {
     }
 
     fn counted(&self) -> u32 {
-        let counts =
-            |participant: &Participant| !participant.grant.hidden && !participant.grant.recorder;
         self.participants.iter().filter(|(_, participant)| counts(participant)).count() as u32
     }
 
@@ -427,6 +456,11 @@ impl Room {
     pub(super) fn sessions(&self) -> Vec<SessionKey> {
         self.participants.iter().filter_map(|(_, participant)| participant.session).collect()
     }
+}
+
+/// Whether it takes one of the room's places.
+const fn counts(participant: &Participant) -> bool {
+    !participant.grant.hidden && !participant.grant.recorder
 }
 
 impl ParticipantInfo {

@@ -21,7 +21,8 @@ impl Room {
             return;
         }
         let sid = published.info.sid.clone();
-        let wanted = person.grant.subscribe && person.wants.track(&sid);
+        // Who is hidden cannot be named, and a client drops tracks of people it does not know.
+        let wanted = person.grant.subscribe && person.wants.track(&sid) && !owner.grant.hidden;
         let allowed = owner.audience.admits(person, &sid);
         let before = person.subscription_of(track);
         let (session, publisher) = (person.session, owner.sid.clone());
