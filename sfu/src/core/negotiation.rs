@@ -29,6 +29,9 @@ const ASK_SOON: Duration = Duration::from_millis(10);
 const ASK_DISTANCE: Duration = Duration::from_millis(150);
 /// An announcement not followed by an offer within this is forgotten.
 const PENDING_LIMIT: Duration = Duration::from_secs(30);
+/// Sections of a client's offers at the most: browsers write up to 6 kB each, and no offer may be longer
+/// than [`sdp::MAX_LEN`].
+const MOST_SECTIONS: usize = 80;
 /// A question not followed by an offer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
@@ -104,6 +107,8 @@ impl Room {
         participant.negotiation.asked_until = None;
         participant.negotiation.ask_at = None;
         participant.negotiation.forget_old(ctx.now);
+        let offered = |mid: &String| offer.sections.iter().any(|section| section.mid == *mid);
+        participant.negotiation.ended.retain(offered);
         self.release_sections(key, &offer);
         let mut changes = Changes::default();
         let sections = offer.sections.iter();
@@ -147,6 +152,8 @@ impl Room {
                 let local = Credentials::random(ctx.rng);
                 ctx.routes.ufrags.insert(local.ufrag.clone(), route);
                 link.peer.restart_ice(local);
+                // Names of restarts that were never taken up must not stay in the table.
+                self.peer_events(ctx, key);
             }
             return Ok(());
         }
@@ -177,7 +184,11 @@ impl Room {
         let Some(participant) = self.participants.get_mut(key) else { return };
         for (_, subscription) in &mut participant.subscriptions {
             let Some(binding) = &subscription.binding else { continue };
-            let alive = |section: &&Section| section.mid == binding.mid && section.receives();
+            let alive = |section: &&Section| {
+                section.mid == binding.mid
+                    && section.receives()
+                    && media_kind(section.kind) == Some(subscription.kind)
+            };
             if offer.sections.iter().find(alive).is_none() {
                 subscription.binding = None;
                 subscription.pause();
@@ -188,6 +199,10 @@ impl Room {
     fn fill(&mut self, key: usize, section: &Section, changes: &mut Changes) -> Fill {
         let Some(kind) = media_kind(section.kind) else { return Fill::Idle };
         let own = self.track_in(key, &section.mid);
+        let is_kind =
+            |track: &usize| self.tracks.get(*track).is_some_and(|track| track.kind() == kind);
+        let (own, foreign) = (own.filter(is_kind), own.filter(|track| !is_kind(track)));
+        changes.ended.extend(foreign);
         let Some(participant) = self.participants.get_mut(key) else { return Fill::Idle };
         let ended = &mut participant.negotiation.ended;
         if section.sends() {
@@ -309,7 +324,13 @@ impl Room {
         waiting.sort_unstable();
         for (_, _, at) in waiting {
             let Some(subscription) = participant.subscriptions.get_mut(at) else { continue };
-            let Some(binding) = readable(subscription.track) else { continue };
+            let Some(binding) = readable(subscription.track) else {
+                // The section no longer has its codec.
+                if subscription.binding.take().is_some() {
+                    subscription.pause();
+                }
+                continue;
+            };
             let Some(track) = tracks.get(subscription.track) else { continue };
             let (ssrc, repair_ssrc) = (subscription.ssrc, subscription.repair_ssrc);
             let rtx_ssrc = binding.repair_type.map(|_| repair_ssrc);
@@ -432,7 +453,11 @@ impl Room {
             });
             (waiting.count() as u32).saturating_sub(free_sections(participant, kind))
         };
-        (short(MediaKind::Audio), short(MediaKind::Video))
+        let offered =
+            participant.negotiation.offer.as_ref().map_or(0, |offer| offer.sections.len());
+        let room = MOST_SECTIONS.saturating_sub(offered) as u32;
+        let audio = short(MediaKind::Audio).min(room);
+        (audio, short(MediaKind::Video).min(room - audio))
     }
 
     fn track_in(&self, owner: usize, mid: &str) -> Option<usize> {
