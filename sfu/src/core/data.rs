@@ -16,6 +16,8 @@ use super::room::Room;
 const KEEP: Duration = Duration::from_secs(2);
 /// … and no more than so many bytes of them in a room.
 const KEEP_BYTES: usize = 100_000;
+/// What a kept message takes beside its payload.
+const KEEP_EACH: usize = 200;
 /// The participant kind of agents, which may speak for others.
 const AGENT: i32 = 4;
 
@@ -43,7 +45,7 @@ impl Mailbox {
     }
 
     fn put(&mut self, now: Instant, from: Option<ParticipantSid>, message: Arc<Relayed>) {
-        self.bytes += message.payload.len();
+        self.bytes += message.payload.len() + KEEP_EACH;
         self.letters.push_back(Letter { number: self.next, at: now, from, message });
         self.next += 1;
         while let Some(oldest) = self.letters.front() {
@@ -51,7 +53,7 @@ impl Mailbox {
             if !old && self.bytes <= KEEP_BYTES {
                 break;
             }
-            self.bytes -= oldest.message.payload.len();
+            self.bytes -= oldest.message.payload.len() + KEEP_EACH;
             self.letters.pop_front();
         }
     }
@@ -166,8 +168,7 @@ impl Room {
             return;
         }
         participant.data.open = true;
-        let since = participant.data.waiting_from;
-        self.send_kept(ctx, key, |letter| letter.number >= since);
+        self.send_kept(ctx, key, |_| true);
     }
 
     /// Sends a resuming client what it has missed of each sender.
@@ -186,7 +187,8 @@ impl Room {
     fn send_kept(&mut self, ctx: &mut Context<'_>, key: usize, wanted: impl Fn(&Letter) -> bool) {
         let Some(participant) = self.participants.get(key) else { return };
         let letters = self.mailbox.fresh(ctx.now).filter(|letter| {
-            letter.from.as_ref() != Some(&participant.sid)
+            letter.number >= participant.data.waiting_from
+                && letter.from.as_ref() != Some(&participant.sid)
                 && is_addressed(&letter.message, participant)
                 && wanted(letter)
         });
@@ -226,6 +228,14 @@ mod tests {
         assert_eq!(mailbox.fresh(start + KEEP * 2).count(), 0);
         mailbox.put(start + KEEP * 2, None, message(1));
         assert_eq!(mailbox.letters.len(), 1);
-        assert_eq!(mailbox.bytes, 1);
+        assert_eq!(mailbox.bytes, 1 + KEEP_EACH);
+    }
+
+    #[test]
+    fn empty_messages_take_room_too() {
+        let mut mailbox = Mailbox::default();
+        let start = Instant::now();
+        (0..10_000).for_each(|_| mailbox.put(start, None, message(0)));
+        assert_eq!(mailbox.letters.len(), KEEP_BYTES / KEEP_EACH);
     }
 }

@@ -157,8 +157,9 @@ impl Room {
             ctx.tell(participant.session, failed);
         }
         // What was said of a track that is not there (yet) is remembered, within reason.
-        if participant.wants.said.len() < ctx.config.limits.remembered_tracks {
-            participant.wants.said.insert(sid, want);
+        let said = &mut participant.wants.said;
+        if said.len() < ctx.config.limits.remembered_tracks || said.contains_key(&sid) {
+            said.insert(sid, want);
         }
         if let Some(track) = track {
             self.reconcile(ctx, key, track);
@@ -168,8 +169,9 @@ impl Room {
     fn set_wish(&mut self, ctx: &mut Context<'_>, key: usize, sid: TrackSid, wish: Wish) {
         let track = self.by_sid(&sid);
         let Some(participant) = self.participants.get_mut(key) else { return };
-        if participant.wants.settings.len() < ctx.config.limits.remembered_tracks {
-            participant.wants.settings.insert(sid, wish);
+        let settings = &mut participant.wants.settings;
+        if settings.len() < ctx.config.limits.remembered_tracks || settings.contains_key(&sid) {
+            settings.insert(sid, wish);
         }
         let Some(track) = track else { return };
         let Some(at) = participant.subscription_of(track) else { return };

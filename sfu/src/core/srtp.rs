@@ -106,6 +106,9 @@ type RtcpWindow = Window<2>;
 
 /// Hours of publishing and unpublishing need some hundred SSRCs; a flood must end somewhere.
 const MAX_SSRCS: usize = 2048;
+/// What we send takes two for each track that anyone in the room ever published, so others must not be
+/// able to use them up by publishing again and again.
+const MAX_OUTBOUND: usize = 16_384;
 
 struct Inbound {
     keys: Keys,
@@ -163,7 +166,7 @@ struct Outbound {
 
 impl Outbound {
     fn new(keys: Keys) -> Self {
-        Self { keys, rtp: SsrcMap::new(MAX_SSRCS), rtcp_index: 0 }
+        Self { keys, rtp: SsrcMap::new(MAX_OUTBOUND), rtcp_index: 0 }
     }
 
     fn seal_rtp(&mut self, buf: &mut Vec<u8>, start: usize, header_len: usize) -> Option<()> {
