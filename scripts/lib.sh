@@ -84,4 +84,17 @@ npm_ci() {
   cp "$1/package-lock.json" "$1/node_modules/.installed"
 }
 
+# Builds the pages unless they are newer than everything they are made of; a new build of them
+# means a new build of the server, which carries them.
+build_pages() {
+  need_node
+  npm_ci web
+  if [ -e web/dist/index.html ] && [ -z "$(find web -newer web/dist/index.html -type f \
+    -not -path 'web/node_modules/*' -not -path 'web/dist/*' -print -quit)" ]; then
+    return 0
+  fi
+  say "building the pages (web/dist)"
+  npm run --prefix web --silent build || fail "the pages cannot be built"
+}
+
 mkdir -p "$cache"
