@@ -269,7 +269,7 @@ fn received(section: &Section) -> Option<ReceiveParameters> {
 mod tests {
     use bedside_sfu::core::ice::Credentials;
     use bedside_sfu::core::peer::DtlsRole;
-    use bedside_sfu::core::sdp::{Fill, parse, write_answer};
+    use bedside_sfu::core::sdp::{Fill, OpusWish, parse, write_answer};
 
     use super::*;
 
@@ -325,7 +325,12 @@ mod tests {
             track: "TR_v".to_owned(),
             ssrc: 7,
         };
-        fills[7] = Fill::Receive { codec: "opus".to_owned(), rtx: true, red: true };
+        fills[7] = Fill::Receive {
+            codec: "opus".to_owned(),
+            rtx: true,
+            red: true,
+            opus: OpusWish::default(),
+        };
         let answer = parse(&write_answer(&parse(&sdp).unwrap(), &local, &fills)).unwrap();
         let expected = ReceiveParameters {
             sid: "TR_v".to_owned(),

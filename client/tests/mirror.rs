@@ -29,7 +29,7 @@ use bedside_sfu::core::peer::{
 };
 use bedside_sfu::core::rtcp::{self, Rtcp};
 use bedside_sfu::core::rtp::{self, Header};
-use bedside_sfu::core::sdp::{self, Fill, Local, SectionKind};
+use bedside_sfu::core::sdp::{self, Fill, Local, OpusWish, SectionKind};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
@@ -431,7 +431,7 @@ async fn send(socket: &mut WebSocketStream<TcpStream>, message: Response) {
 }
 
 fn incoming(codec: &str) -> Fill {
-    Fill::Receive { codec: codec.to_owned(), rtx: true, red: false }
+    Fill::Receive { codec: codec.to_owned(), rtx: true, red: false, opus: OpusWish::default() }
 }
 
 fn outgoing(codec: &str, ssrc: u32, rtx_ssrc: Option<u32>) -> Fill {

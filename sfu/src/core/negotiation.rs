@@ -17,7 +17,7 @@ use super::participant::Participant;
 use super::peer::{DtlsRole, IceRole, Peer, PeerConfig};
 use super::room::Room;
 use super::sdp::{
-    self, Description, Direction, Extension, Fill, Local, Section, SectionKind, Setup,
+    self, Description, Direction, Extension, Fill, Local, OpusWish, Section, SectionKind, Setup,
 };
 use super::streams::Bound;
 use super::subscription::Binding;
@@ -232,6 +232,10 @@ impl Room {
                 codec: track.codec_name.clone(),
                 rtx: kind == MediaKind::Video,
                 red: track.red_type.is_some(),
+                opus: OpusWish {
+                    dtx: !track.info.announced.disable_dtx,
+                    stereo: track.info.announced.stereo,
+                },
             };
         }
         // Not announced yet: take its usual codec, so that nothing is missing when it is.
@@ -240,6 +244,7 @@ impl Room {
                 codec: codec.name.clone(),
                 rtx: kind == MediaKind::Video,
                 red: false,
+                opus: OpusWish::default(),
             },
             None => Fill::Idle,
         }

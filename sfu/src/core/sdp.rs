@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 pub use offer::{OfferSection, write_offer};
 pub use parse::{MAX_LEN, MAX_SECTIONS, SdpError, parse};
-pub use write::{Fill, Local, write_answer};
+pub use write::{Fill, Local, OpusWish, write_answer};
 
 use super::peer::Fingerprint;
 

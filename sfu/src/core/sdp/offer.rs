@@ -55,7 +55,7 @@ impl Text {
         self.line(format_args!("a=rtcp-mux\r\na=rtcp-rsize\r\na={}", section.direction.name()));
         for codec in &section.codecs {
             let feedback: Vec<&str> = codec.feedback.iter().map(String::as_str).collect();
-            self.codec(codec, &feedback);
+            self.codec(codec, "", &feedback);
         }
         for (id, extension) in &section.extensions {
             self.line(format_args!("a=extmap:{id} {}", extension.uri()));

@@ -36,12 +36,33 @@ fn section<'t>(text: &'t str, mid: &str) -> Vec<&'t str> {
 }
 
 fn receive(codec: &str) -> Fill {
-    Fill::Receive { codec: codec.to_owned(), rtx: true, red: true }
+    Fill::Receive { codec: codec.to_owned(), rtx: true, red: true, opus: OpusWish::default() }
 }
 
 fn send(codec: &str, rtx_ssrc: Option<u32>, red: bool) -> Fill {
     let (stream, track) = ("PA_1|TR_1".to_owned(), "TR_1".to_owned());
     Fill::Send { codec: codec.to_owned(), rtx_ssrc, red, stream, track, ssrc: 1000 }
+}
+
+#[test]
+fn the_encoder_is_asked_for_silence_and_stereo_beside_its_own_parameters() {
+    let offer = parse(CHROMIUM_PUBLISH).unwrap();
+    let at = offer.sections.iter().position(|s| s.sends() && s.kind == SectionKind::Audio).unwrap();
+    let own = offer.sections[at].codec("opus").unwrap().fmtp.clone();
+    for (dtx, stereo, more) in [
+        (false, false, ""),
+        (true, false, ";usedtx=1"),
+        (true, true, ";usedtx=1;stereo=1;maxaveragebitrate=510000"),
+    ] {
+        let mut fills = vec![Fill::Idle; offer.sections.len()];
+        let opus = OpusWish { dtx, stereo };
+        fills[at] = Fill::Receive { codec: "opus".to_owned(), rtx: false, red: true, opus };
+        let (_, read) = answer(CHROMIUM_PUBLISH, &fills);
+        let answered = &read.sections[at];
+        assert_eq!(answered.codec("opus").unwrap().fmtp, format!("{own}{more}"));
+        let red = answered.codecs.iter().find(|codec| codec.name == "red");
+        assert!(red.is_none_or(|red| !red.fmtp.contains("usedtx")));
+    }
 }
 
 #[test]

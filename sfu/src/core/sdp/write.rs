@@ -34,6 +34,8 @@ pub enum Fill {
         rtx: bool,
         /// Ask for redundant audio.
         red: bool,
+        /// What the Opus encoder is asked for.
+        opus: OpusWish,
     },
     /// Send media to the client.
     Send {
@@ -54,6 +56,26 @@ pub enum Fill {
     Idle,
     /// Port 0: the client recycles the section.
     Reject,
+}
+
+/// What we ask of a client's Opus encoder (RFC 7587 §6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpusWish {
+    /// Send next to nothing in silence.
+    pub dtx: bool,
+    /// Two channels, at the bitrate they are worth.
+    pub stereo: bool,
+}
+
+impl OpusWish {
+    const fn parameters(self) -> &'static str {
+        match (self.dtx, self.stereo) {
+            (false, false) => "",
+            (true, false) => "usedtx=1",
+            (false, true) => "stereo=1;maxaveragebitrate=510000",
+            (true, true) => "usedtx=1;stereo=1;maxaveragebitrate=510000",
+        }
+    }
 }
 
 /// Our side of a description.
@@ -101,7 +123,7 @@ struct Plan<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role<'a> {
     Data,
-    Receive,
+    Receive(OpusWish),
     Send { stream: &'a str, track: &'a str, ssrc: u32, rtx_ssrc: Option<u32> },
     Idle,
     Reject,
@@ -117,7 +139,9 @@ fn plan<'a>(section: &'a Section, fill: &'a Fill) -> Plan<'a> {
         return Plan { section, codecs: Vec::new(), role: Role::Data };
     }
     let (name, rtx, red, role) = match fill {
-        Fill::Receive { codec, rtx, red } if section.sends() => (codec, *rtx, *red, Role::Receive),
+        Fill::Receive { codec, rtx, red, opus } if section.sends() => {
+            (codec, *rtx, *red, Role::Receive(*opus))
+        }
         Fill::Send { codec, rtx_ssrc, red, stream, track, ssrc } if section.receives() => {
             let role = Role::Send { stream, track, ssrc: *ssrc, rtx_ssrc: *rtx_ssrc };
             (codec, rtx_ssrc.is_some(), *red, role)
@@ -193,14 +217,15 @@ impl Text {
         self.line(format_args!("a=sctp-port:5000\r\na=max-message-size:{MAX_MESSAGE_SIZE}"));
     }
 
-    /// Appends one payload type and the feedback it is to get.
-    pub(super) fn codec(&mut self, codec: &PayloadType, feedback: &[&str]) {
+    /// Appends one payload type, parameters beside its own, and the feedback it is to get.
+    pub(super) fn codec(&mut self, codec: &PayloadType, more: &str, feedback: &[&str]) {
         let pt = codec.pt;
         if !codec.name.is_empty() {
             self.line(format_args!("a=rtpmap:{pt} {}/{}", codec.name, codec.rate));
         }
-        if !codec.fmtp.is_empty() {
-            self.line(format_args!("a=fmtp:{pt} {}", codec.fmtp));
+        let between = if codec.fmtp.is_empty() || more.is_empty() { "" } else { ";" };
+        if !codec.fmtp.is_empty() || !more.is_empty() {
+            self.line(format_args!("a=fmtp:{pt} {}{between}{more}", codec.fmtp));
         }
         for kind in feedback {
             self.line(format_args!("a=rtcp-fb:{pt} {kind}"));
@@ -240,13 +265,17 @@ impl Text {
         self.transport(local, setup, &section.mid);
         let direction = match plan.role {
             Role::Data => return self.data(),
-            Role::Receive => Direction::RecvOnly,
+            Role::Receive(_) => Direction::RecvOnly,
             Role::Send { .. } => Direction::SendOnly,
             Role::Idle | Role::Reject => Direction::Inactive,
         };
         self.line(format_args!("a=rtcp-mux\r\na=rtcp-rsize\r\na={}", direction.name()));
         for codec in &plan.codecs {
-            self.codec(codec, feedback(section.kind, codec, plan.role));
+            let wish = match plan.role {
+                Role::Receive(wish) if codec.name.eq_ignore_ascii_case("opus") => wish.parameters(),
+                _ => "",
+            };
+            self.codec(codec, wish, feedback(section.kind, codec, plan.role));
         }
         for (id, extension, uri) in &section.extensions {
             if EXTENSIONS.contains(extension) {
@@ -259,7 +288,7 @@ impl Text {
     /// What only sections with media have.
     fn ends(&mut self, plan: &Plan<'_>) {
         match plan.role {
-            Role::Receive if !plan.section.rids.is_empty() => {
+            Role::Receive(_) if !plan.section.rids.is_empty() => {
                 for rid in &plan.section.rids {
                     self.line(format_args!("a=rid:{rid} recv"));
                 }
@@ -269,7 +298,7 @@ impl Text {
                 self.line(format_args!("a=msid:{stream} {track}"));
                 self.streams(stream, ssrc, rtx_ssrc);
             }
-            Role::Receive | Role::Data | Role::Idle | Role::Reject => {}
+            Role::Receive(_) | Role::Data | Role::Idle | Role::Reject => {}
         }
     }
 }
