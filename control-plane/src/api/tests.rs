@@ -18,6 +18,7 @@ const SESSIONS: &str = "/api/v1/consultations/sessions";
 
 on_both_databases!(
     a_visit_from_link_to_end,
+    a_call_is_paused_resumed_and_left,
     create_checks_every_field,
     create_is_idempotent_per_appointment,
     every_endpoint_knows_its_roles,
@@ -101,6 +102,7 @@ async fn a_visit_from_link_to_end(database: Database) {
     assert_eq!(room["url"], "wss://clinic.example");
     assert_eq!(room["provider"], "own");
     assert_eq!(room["iceServers"], json!([]));
+    assert!(room["tokenExpiresAt"].is_string());
     let jwt = room["accessToken"].as_str().expect("a token");
     let now = std::time::SystemTime::now();
     let claims = bedside_signaling::token::verify(&keys(), jwt, now).expect("a room token");
@@ -123,6 +125,29 @@ async fn a_visit_from_link_to_end(database: Database) {
     // Whoever looks back within a quarter of an hour may.
     assert_eq!(world.get(&path(id, ""), &me).await.0, StatusCode::OK);
     assert_eq!(exchange(&world, &secret).await.0, StatusCode::OK);
+}
+
+async fn a_call_is_paused_resumed_and_left(database: Database) {
+    let world = World::new(database).await;
+    let id = world.session().await;
+    let (early, _) = world.post(&path(id, "/pause"), &doctor(), Value::Null).await;
+    assert_eq!(early, StatusCode::CONFLICT, "it has not begun");
+    world.post(&path(id, "/join"), &patient(), Value::Null).await;
+    assert_eq!(admit(&world, id, "pat").await, StatusCode::OK);
+    for (step, expected) in [("/pause", "PAUSED"), ("/resume", "IN_PROGRESS")] {
+        let (status, session) = world.post(&path(id, step), &doctor(), Value::Null).await;
+        assert_eq!((status, &session["status"]), (StatusCode::OK, &json!(expected)));
+    }
+    let (status, _) = world.post(&path(id, "/leave"), &patient(), Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, seen) = world.get(&path(id, ""), &doctor()).await;
+    assert_eq!(
+        (&seen["status"], &seen["participants"][0]["status"]),
+        (&json!("IN_PROGRESS"), &json!("left"))
+    );
+    // Leaving is not ending: the admission holds.
+    let (status, _) = world.post(&path(id, "/join"), &patient(), Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
 }
 
 async fn create_checks_every_field(database: Database) {
@@ -183,6 +208,11 @@ async fn create_is_idempotent_per_appointment(database: Database) {
         "consultationMode": "VIDEO"});
     let (status, first) = world.post(SESSIONS, &service(), body).await;
     assert_eq!(status, StatusCode::CREATED);
+    assert!(first["sessionId"].is_string() && first["roomName"].is_string());
+    assert_eq!(
+        [&first["appointmentId"], &first["status"], &first["consultationMode"]],
+        ["a-1", "SCHEDULED", "VIDEO"]
+    );
     let known = json!({"appointmentId": "a-1", "consultationMode": "VIDEO"});
     let (status, second) = world.post(SESSIONS, &service(), known.clone()).await;
     assert_eq!((status, &second), (StatusCode::OK, &first));

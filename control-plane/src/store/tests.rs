@@ -85,7 +85,9 @@ async fn a_consultation_comes_back_as_it_was_stored(database: Database) {
     let mut visit = consultation("north", Some("appointment-1"));
     assert!(insert(&db, &visit).await);
     assert_eq!(db.session("north", visit.id).await.expect("reads").as_ref(), Some(&visit));
-    for step in [arrive("pat"), arrive("aunt"), arrive("doc"), admit("pat"), Step::Pause] {
+    let connect = Step::Connect("pat".to_owned());
+    let steps = [arrive("pat"), arrive("aunt"), arrive("doc"), admit("pat"), connect, Step::Pause];
+    for step in steps {
         assert_eq!(take(&db, &mut visit, &step).await, Saved::Yes);
     }
     let by_id = db.session("north", visit.id).await.expect("reads");
@@ -108,6 +110,11 @@ async fn an_appointment_has_one_consultation_per_clinic(database: Database) {
     for _ in 0..2 {
         assert!(insert(&db, &consultation("north", None)).await);
     }
+    let mut visit = consultation("north", None);
+    assert!(insert(&db, &visit).await);
+    visit.id = Uuid::new_v4();
+    let same_room = db.insert_session(&visit, &created(&visit)).await;
+    assert!(same_room.is_err(), "a room belongs to one consultation");
 }
 
 async fn the_older_revision_loses(database: Database) {
@@ -278,14 +285,38 @@ async fn every_change_has_its_row(database: Database) {
     let db = database.open().await;
     let mut visit = consultation("north", None);
     insert(&db, &visit).await;
-    for step in [arrive("pat"), admit("pat"), Step::End(Some("completed".to_owned()))] {
+    let pat = || "pat".to_owned();
+    for step in [
+        arrive("doc"),
+        arrive("pat"),
+        admit("pat"),
+        Step::Connect(pat()),
+        Step::Lose(pat()),
+        Step::Connect(pat()),
+        Step::Disconnect(pat()),
+        Step::End(Some("completed".to_owned())),
+    ] {
         take(&db, &mut visit, &step).await;
     }
     let mut reader = db.read().await.expect("a reader");
     let rows = fetch!(&mut reader, fetch_all, EventRow, SQL, visit.id).expect("reads");
     let kinds: Vec<&str> = rows.iter().map(|row| row.event_type.as_str()).collect();
-    assert_eq!(kinds, ["created", "patient_joined", "admitted", "started", "ended"]);
-    let end = &rows[4].event_data.0;
+    assert_eq!(
+        kinds,
+        [
+            "created",
+            "doctor_joined",
+            "patient_joined",
+            "admitted",
+            "started",
+            "participant.connected",
+            "participant.reconnecting",
+            "participant.reconnected",
+            "participant.disconnected",
+            "ended",
+        ]
+    );
+    let end = &rows[9].event_data.0;
     assert_eq!((&end["from"], &end["to"]), (&"IN_PROGRESS".into(), &"COMPLETED".into()));
     assert_eq!(end["reason"], "completed");
 }
@@ -305,14 +336,24 @@ async fn the_schema_of_the_future_is_refused(database: Database) {
 
 async fn counts_are_by_status(database: Database) {
     let db = database.open().await;
-    for number in 0..3 {
+    for steps in [
+        vec![],
+        vec![arrive("pat")],
+        vec![arrive("pat")],
+        vec![arrive("pat"), admit("pat")],
+        vec![arrive("pat"), admit("pat"), Step::Pause],
+        vec![arrive("pat"), admit("pat"), Step::End(None)],
+        vec![Step::Cancel(None)],
+        vec![Step::NoShow(None)],
+        vec![Step::Fail("media".to_owned())],
+    ] {
         let mut visit = consultation("north", None);
         insert(&db, &visit).await;
-        if number > 0 {
-            take(&db, &mut visit, &arrive("pat")).await;
+        for step in &steps {
+            assert_eq!(take(&db, &mut visit, step).await, Saved::Yes);
         }
     }
-    assert_eq!(db.count_sessions().await.expect("counts"), [1, 2, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(db.count_sessions().await.expect("counts"), [1, 2, 1, 1, 1, 1, 1, 1]);
 }
 
 #[derive(sqlx::FromRow)]
@@ -354,6 +395,37 @@ async fn both_schemas_have_the_same_columns() {
 #[derive(sqlx::FromRow)]
 struct WordRow {
     word: String,
+}
+
+#[tokio::test]
+async fn both_schemas_have_the_same_indexes() {
+    const SQLITE: &str = "SELECT name AS word FROM sqlite_schema \
+        WHERE type = 'index' AND name LIKE 'idx%' ORDER BY name";
+    const POSTGRES: &str = "SELECT CAST(indexname AS TEXT) AS word FROM pg_indexes \
+        WHERE schemaname = 'public' AND indexname LIKE 'idx%' ORDER BY indexname";
+    for database in [Database::sqlite(), Database::postgres().await] {
+        let db = database.open().await;
+        let mut reader = db.read().await.expect("a reader");
+        let rows = match reader.side() {
+            Side::Sqlite(c) => sqlx::query_as::<_, WordRow>(SQLITE).fetch_all(c).await,
+            Side::Postgres(c) => sqlx::query_as::<_, WordRow>(POSTGRES).fetch_all(c).await,
+        };
+        let names: Vec<String> = rows.expect("reads").into_iter().map(|row| row.word).collect();
+        assert_eq!(
+            names,
+            [
+                "idx_links_session",
+                "idx_session_events_session",
+                "idx_session_events_type",
+                "idx_sessions_appointment",
+                "idx_sessions_doctor",
+                "idx_sessions_patient",
+                "idx_sessions_room",
+                "idx_sessions_scheduled_time",
+                "idx_sessions_status",
+            ]
+        );
+    }
 }
 
 #[tokio::test]
