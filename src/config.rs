@@ -527,6 +527,17 @@ mod tests {
     fn our_name_wins_over_the_plain_one() {
         let both = [("BEDSIDE_DATABASE_URL", "sqlite:a"), ("DATABASE_URL", "sqlite:b")];
         assert_eq!(load("", &both).unwrap().database_url.reveal(), "sqlite:a");
+        for name in ["RABBITMQ_USER", "RABBITMQ_USERNAME"] {
+            assert_eq!(load("", &[(name, "clinic")]).unwrap().rabbitmq.username, "clinic");
+        }
+    }
+
+    #[test]
+    fn without_a_word_it_listens_on_this_machine_only() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
+        let moved = load("", &[("BEDSIDE_HTTP__LISTEN", "127.0.0.1:8004")]).unwrap();
+        assert_eq!(moved.http.listen.port(), 8004);
     }
 
     #[test]
