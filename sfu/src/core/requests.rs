@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::api::{
-    AddTrack, LeaveReason, Private, Profile, Refusal, Request, SessionEvent, TrackInfo, TrackSid,
+    AddTrack, LeaveReason, MediaKind, Private, Profile, Refusal, Request, SessionEvent, Source,
+    TrackInfo, TrackSid,
 };
 use super::context::Context;
 use super::layers::Wish;
@@ -70,8 +71,11 @@ impl Room {
         let Some(participant) = self.participants.get_mut(key) else { return };
         participant.negotiation.forget_old(ctx.now);
         let (grant, session) = (&participant.grant, participant.session);
+        // A camera announced as a microphone would pass for one.
         let allowed = grant.publish
-            && (grant.sources.is_empty() || grant.sources.contains(&announced.source));
+            && (grant.sources.is_empty()
+                || grant.sources.contains(&announced.source)
+                    && fits(announced.kind, announced.source));
         let pending = &mut participant.negotiation.pending;
         let limits = &ctx.config.limits;
         let refusal = if !allowed || announced.backup_of.is_some() {
@@ -248,6 +252,15 @@ impl Room {
     /// A track by its id.
     pub(super) fn by_sid(&self, sid: &TrackSid) -> Option<usize> {
         self.tracks.iter().find(|(_, track)| track.info.sid == *sid).map(|(key, _)| key)
+    }
+}
+
+/// Whether a source can be of this kind.
+const fn fits(kind: MediaKind, source: Source) -> bool {
+    match source {
+        Source::Unknown => true,
+        Source::Camera | Source::Screen => matches!(kind, MediaKind::Video),
+        Source::Microphone | Source::ScreenAudio => matches!(kind, MediaKind::Audio),
     }
 }
 
