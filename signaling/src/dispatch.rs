@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bedside_sfu::core::api::{
-    Command, Event, Grant, LeaveReason, NodeEvent, ParticipantSid, Private, RoomKey, RoomSnapshot,
+    Command, Event, LeaveReason, NodeEvent, ParticipantSid, Private, RoomKey, RoomSnapshot,
     SessionEvent, SessionKey,
 };
 use tokio::sync::mpsc::error::TrySendError;
@@ -129,11 +129,6 @@ impl Shared {
             state.directory.close(key);
         }
         sent.map(|()| key)
-    }
-
-    /// The rights that a participant has now.
-    pub(crate) fn rights(&self, room: RoomKey, who: &ParticipantSid) -> Option<Grant> {
-        self.state().directory.rights(room, who)
     }
 
     /// Forgets a room that the engine says it does not have.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
-    Grant, LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, Private,
-    RoomKey, RoomSid, RoomSnapshot, RoomSpec,
+    LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, Private, RoomKey,
+    RoomSid, RoomSnapshot, RoomSpec,
 };
 use futures_util::future::BoxFuture;
 
@@ -173,12 +173,6 @@ impl Directory {
         })
     }
 
-    /// The rights that a participant has now; they may be others than its token says.
-    pub(crate) fn rights(&self, room: RoomKey, who: &ParticipantSid) -> Option<Grant> {
-        let room = self.rooms.get(self.names.get(&room)?)?;
-        room.participants.get(who).map(|info| info.grant.clone())
-    }
-
     /// Keeps up with the engine and words the event for the keeper of books.
     pub(crate) fn apply(&mut self, key: RoomKey, event: NodeEvent) -> Option<Fact> {
         let name = self.names.get(&key)?.clone();
@@ -259,7 +253,7 @@ fn spec(name: &str, room: RoomKey, plan: &RoomPlan) -> RoomSpec {
 mod tests {
     use std::sync::Arc;
 
-    use bedside_sfu::core::api::Profile;
+    use bedside_sfu::core::api::{Grant, Profile};
 
     use super::*;
 

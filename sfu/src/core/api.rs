@@ -212,7 +212,8 @@ pub struct Join {
     pub client: ClientTraits,
 }
 
-/// A new session for a participant that is still here.
+/// A new session for a participant that is still here, with the rights that it has by now: whoever
+/// asks may know older ones.
 #[derive(Clone, Debug)]
 pub struct Resume {
     /// The room.
@@ -223,8 +224,6 @@ pub struct Resume {
     pub participant: ParticipantSid,
     /// Must be the participant's identity.
     pub identity: Private<String>,
-    /// The grant of the token that was shown now.
-    pub grant: Grant,
 }
 
 /// One announced encoding ladder rung.

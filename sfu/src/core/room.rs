@@ -166,7 +166,6 @@ impl Room {
         let last_data_sequence = participant.data.last_sequence;
         let event = SessionEvent::Resumed { last_data_sequence, room, participants: everyone };
         ctx.tell(Some(resume.session), event);
-        self.set_grant(ctx, key, resume.grant.clone());
         if let Some(info) = self.info_of(key) {
             ctx.report(self.key, NodeEvent::Participant { info });
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::{
     Command, Grant, Input, LayerInfo, LeaveReason, ParticipantSid, Path, Private, Quality, Refusal,
-    Request, SessionEvent, TrackPermission, TrackSid,
+    Request, SessionEvent, Source, TrackPermission, TrackSid,
 };
 use bedside_sfu::core::rtcp::{self, SenderInfo};
 use bedside_sfu::core::sdp::Direction;
@@ -434,4 +434,45 @@ fn permissions_taken_back_stop_media_at_once() {
     };
     world.run_ms(1_000);
     assert_eq!(ssrc_count(&world), before);
+}
+
+#[test]
+fn a_resume_brings_no_right_back() {
+    let (mut world, alice, _, _) = pair(&[""], true);
+    let grant = Grant { publish: false, ..Grant::default() };
+    let identity = Private("alice".into());
+    world.command(Command::UpdateGrant { room: ROOM, identity, grant: grant.clone() });
+    world.resume(alice);
+    let held = world.people[alice].log.iter().rev().find_map(|event| match event {
+        SessionEvent::Resumed { participants, .. } => {
+            let me = participants
+                .iter()
+                .find(|info| Some(&info.sid) == world.people[alice].sid.as_ref());
+            me.map(|info| info.grant.clone())
+        }
+        _ => None,
+    });
+    assert_eq!(held, Some(grant));
+    world.publish(alice, "again", 3_000, &[""], true);
+    world.run_ms(500);
+    assert_eq!(tracks(&world), 0);
+}
+
+#[test]
+fn a_camera_does_not_pass_for_a_microphone() {
+    let mut world = World::new(1);
+    let sources = vec![Source::Microphone];
+    let alice = world.enter("alice", Grant { sources, ..Grant::default() }, false);
+    for (video, source) in
+        [(true, Source::Microphone), (true, Source::Camera), (false, Source::Unknown)]
+    {
+        let mut announced = world.people[alice].publish("cam", 1_000, &[""], video);
+        announced.source = source;
+        world.request(alice, Request::AddTrack(Box::new(announced)));
+    }
+    world.offer(alice);
+    world.run_ms(200);
+    assert_eq!(tracks(&world), 0);
+    world.publish(alice, "mic", 2_000, &[""], false);
+    assert_eq!(tracks(&world), 1);
 }

@@ -218,8 +218,7 @@ impl Run {
         // With the connection still open, after it was lost, or for someone long gone.
         let who = if self.chance(20) { self.below(self.world.people.len()) } else { who };
         let before = self.world.people[who].session;
-        let grant = self.grant();
-        self.world.resume(who, grant);
+        self.world.resume(who);
         if let Some(session) = before.filter(|_| self.chance(50)) {
             self.world.command(Command::SessionGone { session });
         }

@@ -139,7 +139,7 @@ impl World {
         who
     }
 
-    pub fn resume(&mut self, who: usize, grant: Grant) {
+    pub fn resume(&mut self, who: usize) {
         let session = self.session();
         let person = &mut self.people[who];
         let Some(participant) = person.sid.clone() else { return };
@@ -152,7 +152,6 @@ impl World {
             session,
             participant,
             identity,
-            grant,
         })));
     }
 

@@ -112,8 +112,7 @@ fn a_resume_must_name_a_participant_that_is_here() {
     let session = world.session();
     world.clients[patient].session = session;
     let identity = Private("patient".to_owned());
-    let grant = Grant::default();
-    let resume = Resume { room: ROOM, session, participant: stranger, identity, grant };
+    let resume = Resume { room: ROOM, session, participant: stranger, identity };
     world.command(Command::Resume(Box::new(resume)));
     assert_eq!(refused(&world, patient), Some(Refusal::NoParticipant));
 }

@@ -170,13 +170,8 @@ impl World {
         it.session = session;
         it.ended = None;
         let participant = it.me.clone().unwrap();
-        let resume = Resume {
-            room: ROOM,
-            session,
-            participant,
-            identity: Private(it.name.clone()),
-            grant: Grant::default(),
-        };
+        let resume =
+            Resume { room: ROOM, session, participant, identity: Private(it.name.clone()) };
         self.command(Command::Resume(Box::new(resume)));
         self.clients[client].restart_ice(&mut self.rng);
         self.offer(client);

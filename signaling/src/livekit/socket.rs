@@ -245,14 +245,11 @@ fn seat(shared: &Arc<Shared>, entry: &Entry) -> Result<Option<Place>, NoSeat> {
         let room = shared.room(name).ok_or(NoSeat::Told(Refusal::NoRoom))?;
         let place = shared.seat(room);
         let participant = ParticipantSid(entry.request.participant_sid.as_str().into());
-        // What was taken away since the token was signed does not come back with it.
-        let held = shared.rights(room, &participant);
         let resume = Command::Resume(Box::new(Resume {
             room,
             session: place.session,
             participant,
             identity: Private::new(entry.claims.identity().to_owned()),
-            grant: held.unwrap_or_else(|| entry.grant.clone()),
         }));
         shared.send(room, resume).map_err(|Busy| NoSeat::Busy)?;
         place
