@@ -148,8 +148,10 @@ impl Core {
             if link.is_some_and(|link| !link.outgoing.is_empty()) {
                 break;
             }
-            if let Some(link) = self.link(route) {
-                link.emptied();
+            let person = self.rooms.get_mut(route.room);
+            let person = person.and_then(|room| room.participants.get_mut(route.participant));
+            if let Some(link) = person.and_then(|person| person.link.as_mut()) {
+                link.emptied(&mut self.departures);
             }
             self.departures.waiting.pop();
         }

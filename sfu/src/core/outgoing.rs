@@ -9,8 +9,8 @@ use super::api::{Path, Transmit};
 const MAX_SEGMENTS: usize = 64;
 /// A train must fit an IP packet.
 const MAX_TRAIN: usize = 60_000;
-/// An arena that once grew beyond this is given back after it was emptied.
-const KEEP: usize = 1 << 20;
+/// An arena that once grew beyond this is cut back after it was emptied.
+const KEEP: usize = 256 << 10;
 
 /// The arena of one participant.
 #[derive(Debug, Default)]
@@ -34,6 +34,11 @@ impl Outgoing {
     pub(super) fn buffer(&mut self) -> (&mut Vec<u8>, usize) {
         let start = self.bytes.len();
         (&mut self.bytes, start)
+    }
+
+    /// Whether it never held anything.
+    pub(super) const fn is_unused(&self) -> bool {
+        self.bytes.capacity() == 0
     }
 
     /// Takes back what was written since `start`.
