@@ -19,7 +19,7 @@ use rand_chacha::rand_core::Rng as _;
 use super::Rng;
 use super::api::Path;
 use controlling::Checker;
-use stun::{Class, Message};
+use stun::{Class, Message, Transaction};
 
 /// One side's short-term credentials (RFC 8445 §5.3).
 #[derive(Clone, PartialEq, Eq)]
@@ -90,6 +90,9 @@ pub(super) enum Refusal {
 const MAX_PROVED: usize = 8;
 /// Credentials that may be valid at once: the ones in use, and restarts not yet taken up.
 const MAX_CREDENTIALS: usize = 4;
+/// Requests remembered, to know one that somebody plays back from an address of his own. A browser
+/// asks every few seconds, so this is some minutes.
+const MAX_HEARD: usize = 64;
 /// How long a path of before a restart is still listened to.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 
@@ -101,6 +104,8 @@ pub(super) struct Agent {
     proved: Vec<Proved>,
     selected: Option<Path>,
     checker: Option<Checker>,
+    /// The latest authenticated requests, and where they came over.
+    heard: VecDeque<(Transaction, Path)>,
     events: VecDeque<AgentEvent>,
     transmits: VecDeque<(Path, Vec<u8>)>,
 }
@@ -133,6 +138,7 @@ impl Agent {
             proved: Vec::with_capacity(MAX_PROVED),
             selected: None,
             checker: None,
+            heard: VecDeque::new(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
         }
@@ -220,6 +226,9 @@ impl Agent {
             .filter(|(_, local)| local.credentials.ufrag == ufrag)
             .find(|(_, local)| message.verify(&local.key))
             .ok_or(Refusal::Unauthenticated)?;
+        if is_played_back(&mut self.heard, message.transaction, path) {
+            return Err(Refusal::Unauthenticated);
+        }
         if !message.unknown.kinds().is_empty() {
             let refusal =
                 stun::unknown_attribute(&message.transaction, &message.unknown, &local.key);
@@ -319,6 +328,23 @@ impl Agent {
             }
         }
     }
+}
+
+/// Whether a request came before over another path. Whoever can listen, but not forge, could have the
+/// media sent to himself by it. Repetitions over the same path are the client's own.
+fn is_played_back(
+    heard: &mut VecDeque<(Transaction, Path)>,
+    transaction: Transaction,
+    path: Path,
+) -> bool {
+    if let Some((_, from)) = heard.iter().find(|(other, _)| *other == transaction) {
+        return *from != path;
+    }
+    if heard.len() == MAX_HEARD {
+        heard.pop_front();
+    }
+    heard.push_back((transaction, path));
+    false
 }
 
 /// The address that an answer reports back.

@@ -1,6 +1,7 @@
 //! The lite agent and its codec; the controlling agent is tested with it in `peer::tests`.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rand_chacha::rand_core::SeedableRng as _;
 
@@ -39,7 +40,12 @@ impl Request {
     }
 
     fn sealed(self, pwd: &str) -> Vec<u8> {
-        let mut out = stun::start(0x0001, b"transaction!");
+        // No two requests are the same one.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let mut transaction = *b"transact0000";
+        let number = MADE.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        transaction[8..].copy_from_slice(&number);
+        let mut out = stun::start(0x0001, &transaction);
         stun::attribute(&mut out, 0x0006, &[self.username.as_bytes()]);
         for (kind, value) in &self.attributes {
             stun::attribute(&mut out, *kind, &[value]);
@@ -118,7 +124,8 @@ fn every_authenticated_check_is_answered_where_it_came_from_and_none_is_sent() {
         let (to, answer) = agent.poll_transmit().unwrap();
         assert_eq!(to, path(port));
         let message = Message::parse(&answer).unwrap();
-        assert_eq!((message.class, &message.transaction), (Class::Success, b"transaction!"));
+        let asked = Message::parse(&check).unwrap().transaction;
+        assert_eq!((message.class, message.transaction), (Class::Success, asked));
         assert!(message.verify(&stun::key(&pwd)));
         let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         assert_eq!(Message::mapped_address(&answer), Some(mapped));
@@ -221,10 +228,11 @@ fn role_attributes_say_nothing_to_an_agent_that_cannot_change() {
 fn a_restart_takes_effect_with_the_first_check_and_old_paths_end_later() {
     let now = Instant::now();
     let mut agent = Agent::lite(credentials(1));
-    let old = (Request::to(&agent), agent.credentials().pwd.clone());
-    let old = old.0.nominating().sealed(&old.1);
+    let pwd = agent.credentials().pwd.clone();
+    let old = Request::to(&agent).nominating().sealed(&pwd);
+    let other = Request::to(&agent).nominating().sealed(&pwd);
     agent.handle(now, path(1), &old).unwrap();
-    agent.handle(now, path(2), &old).unwrap();
+    agent.handle(now, path(2), &other).unwrap();
     agent.restart(credentials(2));
     assert_eq!(agent.ufrags().count(), 2);
     agent.handle(now, path(1), &old).unwrap();
@@ -233,7 +241,7 @@ fn a_restart_takes_effect_with_the_first_check_and_old_paths_end_later() {
     let new = Request::to(&agent).sealed(&pwd);
     agent.handle(now, path(1), &new).unwrap();
     assert_eq!(agent.ufrags().collect::<Vec<_>>(), [credentials(2).ufrag]);
-    assert_eq!(agent.handle(now, path(3), &old), Err(Refusal::Unauthenticated));
+    assert_eq!(agent.handle(now, path(1), &old), Err(Refusal::Unauthenticated));
     assert_eq!(agent.selected(), Some(path(1)), "nominated before the restart");
 
     assert_eq!(agent.poll_timeout(), Some(now + FORGET_AFTER));

@@ -116,3 +116,26 @@ fn media_alone_keeps_consent() {
     assert!(link.peer(Side::Server).path().is_some());
     assert!(!link.got(Side::Server).events.contains(&PeerEvent::Unreachable));
 }
+
+#[test]
+fn a_check_played_back_from_elsewhere_moves_nothing() {
+    let mut link = Link::joined(PLAIN);
+    let mut checks = Vec::new();
+    for _ in 0..10 {
+        let now = link.now + Duration::from_secs(3);
+        link.now = now;
+        let client = link.peer(Side::Client);
+        client.handle_timeout(now);
+        checks.extend(std::iter::from_fn(|| client.poll_transmit()).map(|(_, bytes)| bytes));
+    }
+    checks.retain(|bytes| bytes.first().is_some_and(|first| *first < 4));
+    assert!(!checks.is_empty());
+    for check in &mut checks {
+        link.deliver(Side::Server, udp(2000, 1000), check);
+    }
+    for check in &mut checks {
+        link.deliver(Side::Server, udp(2000, 6666), check);
+    }
+    assert_eq!(link.peer(Side::Server).path(), Some(udp(2000, 1000)));
+    assert!(!link.peer(Side::Server).is_proved(udp(2000, 6666)));
+}
