@@ -25,6 +25,8 @@ use crate::wire::readable;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an open connection may take to answer a join or a resume.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a `leave` may take to follow the end of the media transport.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Waits before each attempt to come back; after the last one the participant gives up.
 const RETRIES_MS: [u64; 10] = [0, 300, 1200, 2700, 4800, 7000, 7000, 7000, 7000, 7000];
 /// How old a snapshot of the counts may be.
@@ -395,11 +397,16 @@ impl Call {
             PeerEvent::Unreachable if self.phase == Phase::Present => {
                 self.session.restart_ice(&mut self.rng);
             }
-            // The transport is over: only a full join brings a new one.
+            // The transport is over: only a full join brings a new one. If the server meant it,
+            // its word is on the way by the other connection.
             PeerEvent::Closed(_) => {
                 self.session.connected = false;
                 self.rejoin = true;
-                self.lost(now, SignalError::Closed);
+                if self.signal.is_open() {
+                    self.answer_by = Some(now + LAST_WORD);
+                } else {
+                    self.lost(now, SignalError::Closed);
+                }
             }
             PeerEvent::ChannelOpen(_)
             | PeerEvent::OtherData { .. }
