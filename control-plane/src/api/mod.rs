@@ -4,6 +4,7 @@
 //! belongs to another clinic does not exist (404); what belongs to somebody else of the same
 //! clinic is forbidden (403).
 
+mod cors;
 mod links;
 mod openapi;
 pub(crate) mod problem;
@@ -15,7 +16,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
 use serde::de::DeserializeOwned;
@@ -55,7 +56,8 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/api/{*rest}", any(unknown_path))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(axum::middleware::from_fn(with_request_id))
+        .layer(from_fn_with_state(control_plane.clone(), cors::gate))
+        .layer(from_fn(with_request_id))
         .with_state(control_plane)
 }
 
