@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::consultation::{Consultation, Presence, Step};
 use crate::control::Control;
 use crate::live::LiveSession;
-use crate::rooms::ROOM_PREFIX;
+use crate::rooms;
 
 /// How long the door waits for the database about a room that nobody remembers.
 const LOOK_UP: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ impl Control {
     /// Consultations are answered from memory; only one that nobody has touched since the start
     /// is looked up.
     async fn open_door(&self, room: &str, identity: &str) -> Result<RoomPlan, DoorRefusal> {
-        if !room.starts_with(ROOM_PREFIX) {
+        if !rooms::is_consultation(room) {
             return if self.config.auto_create {
                 Ok(RoomPlan { empty_timeout: Some(EMPTY_TIMEOUT), ..RoomPlan::default() })
             } else {

@@ -12,7 +12,7 @@ use crate::consultation::{Consultation, Mode, Person};
 use crate::{KeyPair, Private};
 
 /// Every consultation's room is named so, and no other room may be.
-pub(crate) const ROOM_PREFIX: &str = "consultation-";
+const ROOM_PREFIX: &str = "consultation-";
 
 /// Our way to the media node. Without signaling attached nobody is in a room, so there is nobody
 /// to remove; tokens can be signed all the same.
@@ -83,4 +83,11 @@ pub(crate) fn room_token(
 /// A room name that nobody can guess: 122 random bits.
 pub(crate) fn new_room_name() -> String {
     format!("{ROOM_PREFIX}{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Has it the form of a consultation's room? Rooms of other names are none of ours, even if they
+/// begin alike.
+pub(crate) fn is_consultation(room: &str) -> bool {
+    let id = room.strip_prefix(ROOM_PREFIX).unwrap_or_default();
+    id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
