@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
@@ -104,10 +105,10 @@ pub(crate) enum Token {
     /// A token that opens a room.
     Room {
         /// Name of the room.
-        #[arg(long)]
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         room: String,
         /// Who comes in; unique in the room.
-        #[arg(long)]
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         identity: String,
         /// Name that others see.
         #[arg(long, default_value = "")]
@@ -124,10 +125,10 @@ pub(crate) enum Token {
         #[arg(long)]
         role: Role,
         /// Whose it is.
-        #[arg(long)]
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         user: String,
         /// Clinic it belongs to.
-        #[arg(long, default_value = "demo")]
+        #[arg(long, default_value = "demo", value_parser = NonEmptyStringValueParser::new())]
         clinic: String,
         /// How long it is valid.
         #[arg(long, default_value = "1h", value_parser = period)]
@@ -164,7 +165,9 @@ pub(crate) enum ConfigCommand {
 }
 
 fn period(text: &str) -> Result<Duration, String> {
-    parse_period(text).ok_or_else(|| "a number with ms, s, m, h or d, such as 10m".to_owned())
+    parse_period(text).ok_or_else(|| {
+        "a number with ms, s, m, h or d, such as 10m; ten years at the most".to_owned()
+    })
 }
 
 #[cfg(test)]

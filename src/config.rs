@@ -305,9 +305,12 @@ fn demo_layer() -> Value {
 }
 
 fn file_layer(path: &str, text: &str) -> Result<Value, ConfigError> {
-    let syntax = |error: toml::de::Error| ConfigError::Syntax {
-        path: path.to_owned(),
-        reason: error.to_string(),
+    // The error's own text quotes the line, and a secret may be what stands there.
+    let syntax = |error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let reason = format!("line {line}: {}", error.message());
+        ConfigError::Syntax { path: path.to_owned(), reason }
     };
     // Read once for the message with line and column, once for the keys that are really there.
     toml::from_str::<Config>(text).map_err(syntax)?;
@@ -406,8 +409,15 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// A length of time: a whole number and `ms`, `s`, `m`, `h` or `d`.
+/// The longest time that can be set: ten years, which no clock's arithmetic stumbles over.
+const LONGEST_PERIOD: Duration = Duration::from_secs(3650 * 86_400);
+
+/// A length of time: a whole number and `ms`, `s`, `m`, `h` or `d`, ten years at the most.
 pub(crate) fn parse_period(text: &str) -> Option<Duration> {
+    read_period(text).filter(|period| *period <= LONGEST_PERIOD)
+}
+
+fn read_period(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(split)?;
     let number: u64 = number.parse().ok()?;
@@ -474,17 +484,21 @@ mod database_url {
         out: S,
     ) -> Result<S::Ok, S::Error> {
         let url = value.reveal();
-        // A query may carry `password=` as well.
+        if url.is_empty() || url.starts_with("sqlite:") {
+            return out.serialize_str(url);
+        }
+        // A query may carry `password=` as well, and what is not understood may carry anything.
         let (address, query) = match url.split_once('?') {
+            Some((_, query)) if query.contains('@') => return out.serialize_str("<redacted>"),
             Some((address, _)) => (address, "?<redacted>"),
             None => (url.as_str(), ""),
         };
-        match address.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
-            Some((scheme, Some((_, host)))) => {
-                out.collect_str(&format_args!("{scheme}://<redacted>@{host}{query}"))
-            }
-            _ => out.collect_str(&format_args!("{address}{query}")),
-        }
+        let Some((scheme, rest)) = address.split_once("://") else {
+            return out.serialize_str("<redacted>");
+        };
+        let (who, host) =
+            rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("<redacted>@", host));
+        out.collect_str(&format_args!("{scheme}://{who}{host}{query}"))
     }
 }
 
@@ -623,7 +637,8 @@ mod tests {
     fn periods_are_read() {
         assert_eq!(parse_period("1h"), Some(Duration::from_secs(3600)));
         assert_eq!(parse_period("250ms"), Some(Duration::from_millis(250)));
-        for bad in ["", "h", "1", "-1s", "1 s", "1w", "99999999999999999999s"] {
+        assert_eq!(parse_period("3650d"), Some(LONGEST_PERIOD));
+        for bad in ["", "h", "1", "-1s", "1 s", "1w", "3651d", "99999999999999999999s"] {
             assert_eq!(parse_period(bad), None, "{bad}");
         }
     }

@@ -86,11 +86,12 @@ impl Server {
         tracing::info!(http = %edge.address(), media = ?node.ports(), "bound");
 
         let keys = vec![tokens::keys(config)];
+        let allowed_origins = allowed_origins(config, &url);
         let control = ControlPlane::open(ControlConfig {
             database_url: config.database_url.reveal().clone(),
             keys: keys.clone(),
             public_url: url.clone(),
-            allowed_origins: config.http.allowed_origins.clone(),
+            allowed_origins: allowed_origins.clone(),
             auto_create: config.rooms.auto_create,
             room_token_ttl: config.rooms.token_ttl,
             ..ControlConfig::default()
@@ -101,7 +102,7 @@ impl Server {
         let signaling = Signaling::new(
             SignalingConfig {
                 keys,
-                allowed_origins: config.http.allowed_origins.clone(),
+                allowed_origins,
                 token_ttl: config.rooms.token_ttl,
                 allow_simulate: config.rooms.allow_simulate,
                 ..SignalingConfig::default()
@@ -248,6 +249,16 @@ fn public_url(config: &Config, bound: SocketAddr, advertise: &[IpAddr]) -> Strin
         _ => bound.ip(),
     };
     format!("http://{}", SocketAddr::new(ip, bound.port()))
+}
+
+/// Where there is a list, our own pages are on it: browsers name the origin of a WebSocket always.
+fn allowed_origins(config: &Config, url: &str) -> Vec<String> {
+    let mut origins = config.http.allowed_origins.clone();
+    if !origins.is_empty() {
+        // Scheme, nothing, host: a path is no part of an origin.
+        origins.push(url.split('/').take(3).collect::<Vec<_>>().join("/"));
+    }
+    origins
 }
 
 #[cfg(test)]
