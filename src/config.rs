@@ -360,6 +360,10 @@ fn variable(known: &Value, name: &str, key: &str, text: &str) -> Result<Value, C
         Some(_) => read(Path::new(text))?.trim_end().to_owned(),
         None => text.to_owned(),
     };
+    // As compose files write a variable that nobody set.
+    if text.is_empty() && default.is_some() {
+        return Ok(Value::Object(Map::new()));
+    }
     let value = match default {
         None | Some(Value::Object(_)) => {
             return Err(ConfigError::UnknownVariable(name.to_owned()));
@@ -552,6 +556,15 @@ mod tests {
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
         let moved = load("", &[("BEDSIDE_HTTP__LISTEN", "127.0.0.1:8004")]).unwrap();
         assert_eq!(moved.http.listen.port(), 8004);
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let empty =
+            [("BEDSIDE_API_SECRET", ""), ("RABBITMQ_HOST", ""), ("BEDSIDE_MEDIA__PORT", "")];
+        assert_eq!(load("", &empty).unwrap().one_line(), load("", &[]).unwrap().one_line());
+        let error = load("", &[("BEDSIDE_API_SECRT", "")]).unwrap_err();
+        assert!(matches!(error, ConfigError::UnknownVariable(_)), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bedside_control_plane::{ControlConfig, ControlPlane};
 use bedside_sfu::core::api::Event;
-use bedside_sfu::node::{Node, NodeConfig, StartError};
+use bedside_sfu::node::{Node, NodeConfig, NodeHandle, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -120,7 +120,7 @@ impl Server {
         let draining = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
         let doors = signaling.router().merge(control.router()).merge(assets::router());
-        let ready = readiness(&control, &draining);
+        let ready = readiness(&control, node.handle(), &draining);
         let policy = http::content_security_policy(&url);
         let router = http::router(doors, metrics.clone(), ready, &policy);
         let edge = edge.run(router, config.http.max_connections, metrics, stopped);
@@ -159,14 +159,22 @@ impl Server {
     }
 }
 
-fn readiness(control: &ControlPlane, draining: &Arc<AtomicBool>) -> http::Readiness {
+fn readiness(
+    control: &ControlPlane,
+    node: NodeHandle,
+    draining: &Arc<AtomicBool>,
+) -> http::Readiness {
     let (control, draining) = (control.clone(), Arc::clone(draining));
     Arc::new(move || {
         let (control, draining) = (control.clone(), Arc::clone(&draining));
+        let media = node.is_running();
         Box::pin(async move {
             let mut missing = Vec::new();
             if draining.load(Ordering::Relaxed) {
                 missing.push("draining");
+            }
+            if !media {
+                missing.push("media");
             }
             if !control.is_ready().await {
                 missing.push("database");
