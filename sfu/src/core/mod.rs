@@ -1,6 +1,7 @@
 //! The pure part of the engine. No runtime, socket, thread, clock, lock or randomness of its own.
 
 pub mod api;
+pub mod bwe;
 mod cache;
 pub mod codec;
 mod context;
