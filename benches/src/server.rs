@@ -97,6 +97,9 @@ fn translate(session: u64, event: SessionEvent) -> Option<Tell> {
         | SessionEvent::ProfileUpdated { .. }
         | SessionEvent::GrantChanged(_)
         | SessionEvent::Speakers(_)
+        | SessionEvent::SubscribedQuality { .. }
+        | SessionEvent::StreamState { .. }
+        | SessionEvent::Quality(_)
         | SessionEvent::Room(_) => None,
     }
 }
@@ -122,6 +125,7 @@ pub fn join(room: u64, session: u64) -> Join {
         grant: Grant::default(),
         auto_subscribe: true,
         adaptive_stream: false,
+        allow_pause: true,
         client: ClientTraits::default(),
     }
 }

@@ -51,6 +51,7 @@ fn join(room: RoomKey, session: SessionKey) -> Command {
         grant: Grant::default(),
         auto_subscribe: true,
         adaptive_stream: false,
+        allow_pause: true,
         client: Default::default(),
     }))
 }

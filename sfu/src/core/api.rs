@@ -208,6 +208,8 @@ pub struct Join {
     pub auto_subscribe: bool,
     /// The client adapts layers to its elements: start low.
     pub adaptive_stream: bool,
+    /// Video may be paused where the path is too weak for it: audio goes first.
+    pub allow_pause: bool,
     /// What we know of its software.
     pub client: ClientTraits,
 }
@@ -416,6 +418,8 @@ pub enum Request {
         width: u32,
         /// Element size, 0 = not given.
         height: u32,
+        /// Frames per second wanted at the most, 0 = not given.
+        fps: u32,
     },
     /// Who may subscribe to this participant's tracks.
     SubscriptionPermission {
@@ -592,6 +596,19 @@ pub struct Speaker {
     pub active: bool,
 }
 
+/// How good a participant's connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QualityLevel {
+    /// Nothing comes from it any more.
+    Lost,
+    /// Speech suffers, or pictures stand still.
+    Poor,
+    /// Defects are noticed.
+    Good,
+    /// Hardly a defect.
+    Excellent,
+}
+
 /// What one session is told.
 #[derive(Clone, Debug)]
 pub enum SessionEvent {
@@ -691,6 +708,24 @@ pub enum SessionEvent {
     GrantChanged(Grant),
     /// Who speaks: changes only.
     Speakers(Vec<Speaker>),
+    /// Which rungs of one's own track anybody wants: the others need not be sent.
+    SubscribedQuality {
+        /// Which.
+        track: TrackSid,
+        /// Lower-case name of each codec, and whether low, medium and high are wanted of it.
+        codecs: Vec<(String, [bool; 3])>,
+    },
+    /// A subscribed track is not forwarded for want of bandwidth, or is again.
+    StreamState {
+        /// Whose.
+        participant: ParticipantSid,
+        /// Which.
+        track: TrackSid,
+        /// Not forwarded now.
+        paused: bool,
+    },
+    /// Whose connection changed: its level, and the score behind it (0..=5).
+    Quality(Vec<(ParticipantSid, QualityLevel, f32)>),
     /// The room's facts changed (count, metadata, recording).
     Room(RoomInfo),
     /// The session ends here; nothing follows. `resume`: the client may come back to the same

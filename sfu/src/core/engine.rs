@@ -468,6 +468,7 @@ mod tests {
             grant: super::super::api::Grant::default(),
             auto_subscribe: true,
             adaptive_stream: false,
+            allow_pause: true,
             client: super::super::api::ClientTraits::default(),
         };
         core.handle_input(now, Input::Command(Command::Join(Box::new(join))));

@@ -38,7 +38,7 @@ impl Room {
                     self.say_subscription(ctx, key, track, subscribe);
                 }
             }
-            Request::TrackSettings { tracks, disabled, quality, width: _, height } => {
+            Request::TrackSettings { tracks, disabled, quality, width: _, height, fps: _ } => {
                 let wish = Wish { disabled, quality, height };
                 for track in tracks {
                     self.set_wish(ctx, key, track, wish);

@@ -110,8 +110,14 @@ fn absurd_sizes_harm_nobody() {
     world.run_ms(500);
     let track = published(&world, alice, "cam").unwrap();
     let (quality, width, height) = (Quality::High, u32::MAX, u32::MAX);
-    let wish =
-        Request::TrackSettings { tracks: vec![track], disabled: false, quality, width, height };
+    let wish = Request::TrackSettings {
+        tracks: vec![track],
+        disabled: false,
+        quality,
+        width,
+        height,
+        fps: 0,
+    };
     world.request(bob, wish);
     world.run_ms(500);
     assert_eq!(world.core.counters().room_panics, 0);
@@ -267,6 +273,7 @@ fn disabled_subscriptions_ask_for_no_keyframes() {
         quality: Quality::High,
         width: 0,
         height: 0,
+        fps: 0,
     };
     world.request(bob, settings(true));
     let before = world.people[alice].asked.len();

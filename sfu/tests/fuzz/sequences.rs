@@ -190,7 +190,8 @@ impl Run {
         let quality = [Quality::Low, Quality::Medium, Quality::High][self.below(3)];
         let (disabled, height) = (self.chance(30), [0, 0, 180, 720][self.below(4)]);
         let tracks = self.some_tracks();
-        let request = Request::TrackSettings { tracks, disabled, quality, width: 0, height };
+        let request =
+            Request::TrackSettings { tracks, disabled, quality, width: 0, height, fps: 0 };
         self.world.request(who, request);
     }
 

@@ -134,6 +134,7 @@ impl World {
             grant,
             auto_subscribe: true,
             adaptive_stream: adaptive,
+            allow_pause: true,
             client: ClientTraits::default(),
         })));
         who

@@ -154,6 +154,7 @@ fn layers_are_switched_without_a_gap() {
         quality,
         width: 0,
         height,
+        fps: 0,
     };
     use bedside_sfu::core::api::Quality;
     let mut sizes = Vec::new();
@@ -196,7 +197,7 @@ fn a_disabled_track_pauses_and_goes_on_without_a_gap() {
         let quality = bedside_sfu::core::api::Quality::High;
         world.request(
             doctor,
-            Request::TrackSettings { tracks, disabled, quality, width: 0, height: 0 },
+            Request::TrackSettings { tracks, disabled, quality, width: 0, height: 0, fps: 0 },
         );
     };
     set(&mut world, true);

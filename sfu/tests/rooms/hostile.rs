@@ -148,8 +148,10 @@ fn lists_have_an_end() {
     let tracks: Vec<TrackSid> = (0..10_000).map(|at| TrackSid(at.to_string().into())).collect();
     world.request(doctor, Request::Subscribe { tracks: tracks.clone(), subscribe: true });
     let (disabled, quality) = (true, Quality::Low);
-    world
-        .request(doctor, Request::TrackSettings { tracks, disabled, quality, width: 0, height: 0 });
+    world.request(
+        doctor,
+        Request::TrackSettings { tracks, disabled, quality, width: 0, height: 0, fps: 0 },
+    );
     world.run_ms(100);
     assert_eq!(world.left(doctor), None);
 }

@@ -141,6 +141,7 @@ impl World {
             grant,
             auto_subscribe: client.auto_subscribe,
             adaptive_stream: client.adaptive,
+            allow_pause: true,
             client: ClientTraits {
                 dtls_active: client.server_active,
                 reads_red: client.reads_red,
@@ -191,6 +192,7 @@ impl World {
             grant: Grant::default(),
             auto_subscribe: true,
             adaptive_stream: false,
+            allow_pause: true,
             client: ClientTraits::default(),
         };
         self.command(Command::Join(Box::new(join)));
@@ -205,8 +207,14 @@ impl World {
     pub fn wish(&mut self, client: usize, track: &TrackSid, rung: usize) {
         let tracks = vec![track.clone()];
         let quality = [Quality::Low, Quality::Medium, Quality::High][rung];
-        let settings =
-            Request::TrackSettings { tracks, disabled: false, quality, width: 0, height: 0 };
+        let settings = Request::TrackSettings {
+            tracks,
+            disabled: false,
+            quality,
+            width: 0,
+            height: 0,
+            fps: 0,
+        };
         self.request(client, settings);
     }
 

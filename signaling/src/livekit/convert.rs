@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use bedside_sfu::core::api::{
     AddTrack, AnnouncedCodec, Grant, LayerInfo, LeaveReason, MediaKind, ParticipantInfo,
-    ParticipantSid, ParticipantState, Private, Quality, Refusal, Request, RoomInfo, Source,
-    Speaker, TrackInfo, TrackPermission, TrackSid,
+    ParticipantSid, ParticipantState, Private, Quality, QualityLevel, Refusal, Request, RoomInfo,
+    Source, Speaker, TrackInfo, TrackPermission, TrackSid,
 };
 use livekit_protocol as lk;
 use livekit_protocol::AudioTrackFeature;
@@ -164,6 +164,66 @@ pub fn speaker(speaker: &Speaker) -> lk::SpeakerInfo {
     }
 }
 
+/// Which rungs of a track are wanted. Old clients read the list of the first codec only.
+pub fn subscribed_quality(
+    track: &TrackSid,
+    codecs: &[(String, [bool; 3])],
+) -> lk::SubscribedQualityUpdate {
+    let rungs = [lk::VideoQuality::Low, lk::VideoQuality::Medium, lk::VideoQuality::High];
+    let qualities = |enabled: &[bool; 3]| -> Vec<lk::SubscribedQuality> {
+        let rungs = rungs.iter().zip(enabled);
+        rungs
+            .map(|(rung, enabled)| lk::SubscribedQuality {
+                quality: *rung as i32,
+                enabled: *enabled,
+            })
+            .collect()
+    };
+    let codec = |(codec, enabled): &(String, [bool; 3])| lk::SubscribedCodec {
+        codec: codec.clone(),
+        qualities: qualities(enabled),
+    };
+    lk::SubscribedQualityUpdate {
+        track_sid: track.0.to_string(),
+        subscribed_qualities: codecs.first().map(|(_, first)| qualities(first)).unwrap_or_default(),
+        subscribed_codecs: codecs.iter().map(codec).collect(),
+    }
+}
+
+/// Whether a subscribed track is forwarded.
+pub fn stream_state(
+    participant: &ParticipantSid,
+    track: &TrackSid,
+    paused: bool,
+) -> lk::StreamStateUpdate {
+    let state = if paused { lk::StreamState::Paused } else { lk::StreamState::Active };
+    let info = lk::StreamStateInfo {
+        participant_sid: participant.0.to_string(),
+        track_sid: track.0.to_string(),
+        state: state as i32,
+    };
+    lk::StreamStateUpdate { stream_states: vec![info] }
+}
+
+/// How good a participant's connection is.
+pub fn connection_quality(
+    participant: &ParticipantSid,
+    level: QualityLevel,
+    score: f32,
+) -> lk::ConnectionQualityInfo {
+    let quality = match level {
+        QualityLevel::Lost => lk::ConnectionQuality::Lost,
+        QualityLevel::Poor => lk::ConnectionQuality::Poor,
+        QualityLevel::Good => lk::ConnectionQuality::Good,
+        QualityLevel::Excellent => lk::ConnectionQuality::Excellent,
+    };
+    lk::ConnectionQualityInfo {
+        participant_sid: participant.0.to_string(),
+        quality: quality as i32,
+        score,
+    }
+}
+
 /// Why somebody left.
 pub const fn disconnect_reason(reason: LeaveReason) -> lk::DisconnectReason {
     match reason {
@@ -302,6 +362,7 @@ pub fn track_settings(update: lk::UpdateTrackSettings) -> Request {
         quality: quality(update.quality()),
         width: update.width,
         height: update.height,
+        fps: update.fps,
         tracks: sids(update.track_sids),
     }
 }

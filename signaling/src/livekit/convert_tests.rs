@@ -319,3 +319,31 @@ fn kinds_have_the_protocols_numbers() {
         assert_eq!(kind(name), number, "{name}");
     }
 }
+
+#[test]
+fn wanted_rungs_are_told_to_old_clients_too() {
+    let codecs =
+        [("vp8".to_owned(), [true, true, false]), ("av1".to_owned(), [false, false, false])];
+    let update = subscribed_quality(&TrackSid("TR_1".into()), &codecs);
+    let rungs = |list: &[lk::SubscribedQuality]| -> Vec<(i32, bool)> {
+        list.iter().map(|rung| (rung.quality, rung.enabled)).collect()
+    };
+    let [vp8, av1] = &update.subscribed_codecs[..] else { panic!("{update:?}") };
+    assert_eq!((&*vp8.codec, &*av1.codec), ("vp8", "av1"));
+    assert_eq!(rungs(&vp8.qualities), [(0, true), (1, true), (2, false)]);
+    assert_eq!(rungs(&av1.qualities), [(0, false), (1, false), (2, false)]);
+    assert_eq!(rungs(&update.subscribed_qualities), rungs(&vp8.qualities));
+}
+
+#[test]
+fn paused_streams_and_bad_connections_keep_their_numbers() {
+    let (who, track) = (ParticipantSid("PA_1".into()), TrackSid("TR_1".into()));
+    let states = |paused| stream_state(&who, &track, paused).stream_states;
+    let [paused] = &states(true)[..] else { panic!() };
+    assert_eq!((&*paused.participant_sid, &*paused.track_sid, paused.state), ("PA_1", "TR_1", 1));
+    assert_eq!(states(false)[0].state, 0);
+    let levels =
+        [QualityLevel::Poor, QualityLevel::Good, QualityLevel::Excellent, QualityLevel::Lost];
+    let told = levels.map(|level| connection_quality(&who, level, 2.5).quality);
+    assert_eq!(told, [0, 1, 2, 3]);
+}

@@ -264,6 +264,7 @@ fn seat(shared: &Arc<Shared>, entry: &Entry) -> Result<Option<Place>, NoSeat> {
             grant: entry.grant.clone(),
             auto_subscribe: settings.auto_subscribe,
             adaptive_stream: settings.adaptive_stream,
+            allow_pause: settings.subscriber_allow_pause.unwrap_or(true),
             client: entry.client.clone(),
         }));
         shared.send(room, join).map_err(|Busy| NoSeat::Busy)?;

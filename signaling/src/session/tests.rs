@@ -1,7 +1,7 @@
 //! The session machine in virtual time: no socket, no engine.
 
 use bedside_sfu::core::api::{
-    AddTrack, MediaKind, Private, RoomSid, Source, Speaker, TrackInfo, TrackSid,
+    AddTrack, MediaKind, Private, QualityLevel, RoomSid, Source, Speaker, TrackInfo, TrackSid,
 };
 use livekit_protocol::request_response::Request as Echo;
 use livekit_protocol::signal_request::Message as Said;
@@ -311,6 +311,12 @@ fn what_the_engine_tells_reaches_the_client() {
         SessionEvent::SubscriptionFailed { track: track(), codec: true },
         SessionEvent::MuteRequested { track: track(), muted: true },
         SessionEvent::Speakers(vec![speaker]),
+        SessionEvent::SubscribedQuality {
+            track: track(),
+            codecs: vec![("vp8".into(), [true, false, false])],
+        },
+        SessionEvent::StreamState { participant: participant(), track: track(), paused: true },
+        SessionEvent::Quality(vec![(participant(), QualityLevel::Good, 3.5)]),
         SessionEvent::Room(ward()),
     ];
     let outputs: Vec<_> = events.into_iter().flat_map(|event| rig.tell(event)).collect();
@@ -326,6 +332,9 @@ fn what_the_engine_tells_reaches_the_client() {
         Tell::SubscriptionResponse(failed),
         Tell::Mute(_),
         Tell::SpeakersChanged(_),
+        Tell::SubscribedQualityUpdate(wanted),
+        Tell::StreamStateUpdate(states),
+        Tell::ConnectionQuality(qualities),
         Tell::RoomUpdate(_),
     ] = &messages[..]
     else {
@@ -337,6 +346,9 @@ fn what_the_engine_tells_reaches_the_client() {
     assert_eq!(published.cid, "c1");
     assert!(!permission.allowed);
     assert_eq!(failed.err(), lk::SubscriptionError::SeCodecUnsupported);
+    assert_eq!(wanted.track_sid, "TR_1");
+    assert_eq!(states.stream_states[0].state(), lk::StreamState::Paused);
+    assert_eq!(qualities.updates[0].quality(), lk::ConnectionQuality::Good);
 }
 
 #[test]

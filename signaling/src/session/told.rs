@@ -64,6 +64,21 @@ impl Session {
                 let speakers = speakers.iter().map(convert::speaker).collect();
                 self.tell(Tell::SpeakersChanged(lk::SpeakersChanged { speakers }));
             }
+            SessionEvent::SubscribedQuality { track, codecs } => {
+                let update = convert::subscribed_quality(&track, &codecs);
+                self.tell(Tell::SubscribedQualityUpdate(update));
+            }
+            SessionEvent::StreamState { participant, track, paused } => {
+                let update = convert::stream_state(&participant, &track, paused);
+                self.tell(Tell::StreamStateUpdate(update));
+            }
+            SessionEvent::Quality(changes) => {
+                let changes = changes.iter();
+                let updates = changes
+                    .map(|(who, level, score)| convert::connection_quality(who, *level, *score))
+                    .collect();
+                self.tell(Tell::ConnectionQuality(lk::ConnectionQualityUpdate { updates }));
+            }
             SessionEvent::Room(room) => {
                 self.tell(Tell::RoomUpdate(lk::RoomUpdate { room: Some(convert::room(&room)) }));
             }
