@@ -205,23 +205,24 @@ pub fn stream_state(
     lk::StreamStateUpdate { stream_states: vec![info] }
 }
 
-/// How good a participant's connection is.
+/// How good the connections of participants are.
 pub fn connection_quality(
-    participant: &ParticipantSid,
-    level: QualityLevel,
-    score: f32,
-) -> lk::ConnectionQualityInfo {
-    let quality = match level {
-        QualityLevel::Lost => lk::ConnectionQuality::Lost,
-        QualityLevel::Poor => lk::ConnectionQuality::Poor,
-        QualityLevel::Good => lk::ConnectionQuality::Good,
-        QualityLevel::Excellent => lk::ConnectionQuality::Excellent,
+    changes: &[(ParticipantSid, QualityLevel, f32)],
+) -> lk::ConnectionQualityUpdate {
+    let info = |(participant, level, score): &(ParticipantSid, QualityLevel, f32)| {
+        let quality = match level {
+            QualityLevel::Lost => lk::ConnectionQuality::Lost,
+            QualityLevel::Poor => lk::ConnectionQuality::Poor,
+            QualityLevel::Good => lk::ConnectionQuality::Good,
+            QualityLevel::Excellent => lk::ConnectionQuality::Excellent,
+        };
+        lk::ConnectionQualityInfo {
+            participant_sid: participant.0.to_string(),
+            quality: quality as i32,
+            score: *score,
+        }
     };
-    lk::ConnectionQualityInfo {
-        participant_sid: participant.0.to_string(),
-        quality: quality as i32,
-        score,
-    }
+    lk::ConnectionQualityUpdate { updates: changes.iter().map(info).collect() }
 }
 
 /// Why somebody left.

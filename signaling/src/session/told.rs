@@ -73,11 +73,7 @@ impl Session {
                 self.tell(Tell::StreamStateUpdate(update));
             }
             SessionEvent::Quality(changes) => {
-                let changes = changes.iter();
-                let updates = changes
-                    .map(|(who, level, score)| convert::connection_quality(who, *level, *score))
-                    .collect();
-                self.tell(Tell::ConnectionQuality(lk::ConnectionQualityUpdate { updates }));
+                self.tell(Tell::ConnectionQuality(convert::connection_quality(&changes)));
             }
             SessionEvent::Room(room) => {
                 self.tell(Tell::RoomUpdate(lk::RoomUpdate { room: Some(convert::room(&room)) }));
