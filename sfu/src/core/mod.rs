@@ -7,6 +7,7 @@ pub mod codec;
 mod context;
 pub mod counters;
 mod data;
+pub mod descriptor;
 pub mod engine;
 mod feedback;
 pub mod ice;
