@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::api::MediaKind;
 use super::context::{Context, ticks};
+use super::keyframes::Need;
 use super::participant::Participant;
 use super::room::Room;
 use super::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
@@ -91,14 +92,24 @@ impl Room {
 
     fn keyframe_wanted(&mut self, ctx: &mut Context<'_>, key: usize, media: u32) {
         ctx.counters.pli_in += 1;
-        let Some(person) = self.participants.get(key) else { return };
+        let Some(person) = self.participants.get_mut(key) else { return };
         let at = person.sending.get(&media).copied();
-        let Some(sub) = at.and_then(|at| person.subscriptions.get(at)) else { return };
-        let (track, layer) = (sub.track, sub.target.or(sub.current));
+        let Some(sub) = at.and_then(|at| person.subscriptions.get_mut(at)) else { return };
         let shown = sub.kind == MediaKind::Video && sub.is_flowing();
-        if let Some(layer) = layer.filter(|_| shown) {
-            self.ask_keyframe(ctx, track, layer);
-        }
+        let Some(layer) = sub.target.or(sub.current).filter(|_| shown) else { return };
+        let Some(track) = self.tracks.get(sub.track) else { return };
+        let keyframes = track.layers.get(layer).map(|layer| &layer.keyframes);
+        let need = if sub.current != Some(layer) {
+            Need::Start
+        } else if keyframes.is_some_and(|all| all.answered(ctx.now, person.round_trip))
+            || !sub.viewer.passes(ctx.now, track.subscribers.len() > 1)
+        {
+            return;
+        } else {
+            Need::Repeat
+        };
+        let track = sub.track;
+        self.ask_keyframe(ctx, track, layer, need);
     }
 
     /// Does what is due.
@@ -138,7 +149,7 @@ impl Room {
             [peer, other.negotiation.due()]
         });
         let layers = self.tracks.iter().flat_map(|(_, track)| &track.layers);
-        let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframe_due()]);
+        let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframes.due()]);
         let single = people.chain(layers).chain([self.lifecycle_due()]).flatten();
         self.deadline = single.chain(regular).min();
     }
@@ -159,7 +170,7 @@ impl Room {
         let Some(owner) = owner else { return };
         let mut keyframes = 0u32;
         for (at, layer) in track.layers.iter_mut().enumerate() {
-            if layer.keyframe_due().is_some_and(|due| due <= ctx.now) {
+            if layer.keyframes.due().is_some_and(|due| due <= ctx.now) {
                 keyframes |= 1 << at.min(31);
             }
             if layer.reception.next_ask().is_none_or(|due| due > ctx.now) {
@@ -178,7 +189,7 @@ impl Room {
         }
         for at in 0..32 {
             if keyframes & 1 << at != 0 {
-                self.ask_keyframe(ctx, key, at);
+                self.ask_keyframe(ctx, key, at, Need::Due);
             }
         }
     }

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::api::Quality;
 use super::cache::Cache;
+use super::keyframes::Keyframes;
 use super::reception::Reception;
 use super::rtcp::SenderInfo;
 
 /// A layer not heard for so long, while another one is heard, has stopped.
 const STOPPED: Duration = Duration::from_millis(700);
-/// The least distance of two keyframe requests of one layer.
-const KEYFRAME_DISTANCE: Duration = Duration::from_millis(300);
 
 /// One encoding of a track.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub(super) struct Layer {
     pub(super) report: Option<(SenderInfo, Instant)>,
     /// When media last came.
     pub(super) heard: Option<Instant>,
-    keyframe_asked: Option<Instant>,
-    keyframe_due: Option<Instant>,
+    /// When its publisher is asked for a keyframe.
+    pub(super) keyframes: Keyframes,
 }
 
 impl Layer {
@@ -47,8 +46,7 @@ impl Layer {
             cache: Cache::default(),
             report: None,
             heard: None,
-            keyframe_asked: None,
-            keyframe_due: None,
+            keyframes: Keyframes::default(),
         }
     }
 
@@ -57,37 +55,12 @@ impl Layer {
         self.reception = Reception::new();
         self.cache = Cache::default();
         self.report = None;
+        self.keyframes = Keyframes::default();
     }
 
     /// Whether a stream, or its repair, is the one of now: numbers of two streams do not mix.
     pub(super) const fn is_carried_by(&self, ssrc: u32) -> bool {
         ssrc == self.ssrc || ssrc == self.repair_ssrc
-    }
-
-    /// Someone needs a keyframe. `true`: ask the publisher now; else the request waits until
-    /// [`Self::keyframe_due`], unless it is met before.
-    pub(super) fn want_keyframe(&mut self, now: Instant) -> bool {
-        if self.ssrc == 0 {
-            return false;
-        }
-        let again = self.keyframe_asked.map(|asked| asked + KEYFRAME_DISTANCE);
-        if let Some(again) = again.filter(|again| *again > now) {
-            self.keyframe_due = Some(again);
-            return false;
-        }
-        self.keyframe_asked = Some(now);
-        self.keyframe_due = None;
-        true
-    }
-
-    /// When a delayed request is to be made.
-    pub(super) const fn keyframe_due(&self) -> Option<Instant> {
-        self.keyframe_due
-    }
-
-    /// A keyframe has come: nobody waits any more.
-    pub(super) fn keyframe_came(&mut self) {
-        self.keyframe_due = None;
     }
 }
 
@@ -202,19 +175,6 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(60);
         let low = Wish { quality: Quality::Low, ..BEST };
         assert_eq!(choose(&ladder(now, [None, Some(1), Some(1)]), &low, now), Some(1));
-    }
-
-    #[test]
-    fn keyframe_requests_keep_their_distance() {
-        let mut layer = Layer::new(String::new(), 0);
-        let start = Instant::now();
-        assert!(!layer.want_keyframe(start), "nobody to ask yet");
-        layer.ssrc = 1;
-        let asked = (0..1_000).filter(|ms| layer.want_keyframe(start + Duration::from_millis(*ms)));
-        assert_eq!(asked.count(), 4);
-        assert!(layer.keyframe_due().is_some());
-        layer.keyframe_came();
-        assert_eq!(layer.keyframe_due(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::api::{MediaKind, Path};
 use super::cache::Cached;
 use super::codec::{Codec, Vp8, keyframe_start};
 use super::context::Context;
+use super::keyframes::Need;
 use super::link::Link;
 use super::peer::{DropReason, Received};
 use super::red;
@@ -167,7 +168,7 @@ impl Room {
         let starts =
             arrival.newest && !plain.is_empty() && (!video || begins(codec, plain, vp8, marks));
         if starts && video {
-            layer.keyframe_came();
+            layer.keyframes.came(now);
         }
         if video && !plain.is_empty() && !track.subscribers.is_empty() {
             let kept = Cached {
@@ -204,7 +205,7 @@ impl Room {
             self.interrupt(bound);
         }
         if self.fan_out(ctx, bound.track, clock, &packet) && video {
-            self.ask_keyframe(ctx, bound.track, bound.layer);
+            self.ask_keyframe(ctx, bound.track, bound.layer, Need::Start);
         }
     }
 
@@ -255,18 +256,24 @@ impl Room {
     }
 
     /// Asks the publisher for a keyframe of a layer, now or as soon as the distance allows.
-    pub(super) fn ask_keyframe(&mut self, ctx: &mut Context<'_>, key: usize, at: usize) {
+    pub(super) fn ask_keyframe(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        at: usize,
+        need: Need,
+    ) {
         let Some(track) = self.tracks.get_mut(key) else { return };
-        let Some(layer) = track.layers.get_mut(at) else { return };
-        if !layer.want_keyframe(ctx.now) {
-            if let Some(due) = layer.keyframe_due() {
+        let Some(layer) = track.layers.get_mut(at).filter(|layer| layer.ssrc != 0) else { return };
+        let Some(owner) = self.participants.get_mut(track.owner) else { return };
+        if !layer.keyframes.want(ctx.now, need, owner.round_trip) {
+            if let Some(due) = layer.keyframes.due() {
                 self.wake(due);
             }
             return;
         }
-        let (media, owner) = (layer.ssrc, track.owner);
-        let link = self.participants.get_mut(owner).and_then(|owner| owner.link.as_mut());
-        let Some(link) = link else { return };
+        let media = layer.ssrc;
+        let Some(link) = &mut owner.link else { return };
         let sender = link.ssrc;
         let write = |out: &mut Vec<u8>| rtcp::write_pli(out, sender, media);
         if link.send_rtcp(ctx.departures, ctx.counters, write) {

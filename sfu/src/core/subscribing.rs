@@ -4,6 +4,7 @@ use rand_chacha::rand_core::Rng as _;
 
 use super::api::{MediaKind, SessionEvent, TrackSid};
 use super::context::Context;
+use super::keyframes::Need;
 use super::layers::choose;
 use super::room::Room;
 use super::subscription::{Streams, Subscription};
@@ -121,7 +122,7 @@ impl Room {
         if track.kind() == MediaKind::Video {
             for layer in 0..track.layers.len().min(32) {
                 if wanted & 1 << layer != 0 {
-                    self.ask_keyframe(ctx, key, layer);
+                    self.ask_keyframe(ctx, key, layer, Need::Start);
                 }
             }
         }

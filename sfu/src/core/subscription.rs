@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::api::{MediaKind, TrackSid};
 use super::codec::Vp8;
+use super::keyframes::Viewer;
 use super::layers::Wish;
 use super::red;
 use super::rtp;
@@ -96,6 +97,8 @@ pub(super) struct Subscription {
     pub(super) octets: u32,
     /// Lost, as the subscriber last reported.
     pub(super) reported_lost: i32,
+    /// Its keyframe requests.
+    pub(super) viewer: Viewer,
     spans: Spans,
     sent: Sent,
     repair_sequence: u16,
@@ -152,6 +155,7 @@ impl Subscription {
             packets: 0,
             octets: 0,
             reported_lost: 0,
+            viewer: Viewer::default(),
             spans: Spans::default(),
             // The upper half of the number space is left free, so that the first packets are not
             // mistaken for a wrap by receivers that guess the rollover counter.
