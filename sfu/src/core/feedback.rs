@@ -96,10 +96,11 @@ impl Room {
         let at = person.sending.get(&media).copied();
         let Some(sub) = at.and_then(|at| person.subscriptions.get_mut(at)) else { return };
         let shown = sub.kind == MediaKind::Video && sub.is_flowing();
-        let Some(layer) = sub.target.or(sub.current).filter(|_| shown) else { return };
+        let wanted = sub.wanted().or_else(|| sub.stream());
+        let Some(layer) = wanted.filter(|_| shown) else { return };
         let Some(track) = self.tracks.get(sub.track) else { return };
         let keyframes = track.layers.get(layer).map(|layer| &layer.keyframes);
-        let need = if sub.current != Some(layer) {
+        let need = if sub.stream() != Some(layer) {
             Need::Start
         } else if keyframes.is_some_and(|all| all.answered(ctx.now, person.round_trip))
             || !sub.viewer.passes(ctx.now, track.subscribers.len() > 1)
@@ -127,6 +128,9 @@ impl Room {
             self.feedback_at = next(self.feedback_at, FEEDBACK, ctx.now);
             self.transport_feedback(ctx);
             for track in self.track_keys() {
+                if let Some(track) = self.tracks.get_mut(track) {
+                    track.measure(ctx.now);
+                }
                 self.retarget(ctx, track);
             }
         }
@@ -251,7 +255,7 @@ impl Room {
             let Some(track) = self.tracks.get(sub.track) else { continue };
             let Some(owner) = self.participants.get(track.owner) else { continue };
             let Some(shift) = sub.clock_shift().filter(|_| sub.packets > 0) else { continue };
-            let layer = sub.current.and_then(|current| track.layers.get(current));
+            let layer = sub.stream().and_then(|current| track.layers.get(current));
             let report = layer.and_then(|layer| layer.report);
             let (Some((info, _)), Some(offset)) = (report, owner.streams.clock_offset) else {
                 continue;

@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::api::Quality;
 use super::cache::Cache;
+use super::codec::Vp8;
 use super::keyframes::Keyframes;
+use super::ladder::{Meter, Place};
 use super::reception::Reception;
 use super::rtcp::SenderInfo;
+use super::rtp::Header;
 
 /// A layer not heard for so long, while another one is heard, has stopped.
 const STOPPED: Duration = Duration::from_millis(700);
@@ -32,6 +35,8 @@ pub(super) struct Layer {
     pub(super) heard: Option<Instant>,
     /// When its publisher is asked for a keyframe.
     pub(super) keyframes: Keyframes,
+    /// What it costs.
+    pub(super) meter: Meter,
 }
 
 impl Layer {
@@ -47,6 +52,7 @@ impl Layer {
             report: None,
             heard: None,
             keyframes: Keyframes::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -54,6 +60,7 @@ impl Layer {
     pub(super) fn restart(&mut self) {
         self.reception = Reception::new();
         self.cache = Cache::default();
+        self.meter = Meter::default();
         self.report = None;
         self.keyframes = Keyframes::default();
     }
@@ -61,6 +68,27 @@ impl Layer {
     /// Whether a stream, or its repair, is the one of now: numbers of two streams do not mix.
     pub(super) const fn is_carried_by(&self, ssrc: u32) -> bool {
         ssrc == self.ssrc || ssrc == self.repair_ssrc
+    }
+
+    /// Whether it has not stopped, where `newest` is when any layer of the track was heard last: while
+    /// all are silent (muted, a still picture) nothing has stopped.
+    pub(super) fn flows(&self, newest: Instant, now: Instant) -> bool {
+        self.heard
+            .is_some_and(|heard| newest.saturating_duration_since(heard) < STOPPED && now >= heard)
+    }
+
+    /// Takes note of a media packet and what it costs.
+    pub(super) fn weigh(
+        &mut self,
+        now: Instant,
+        vp8: Option<Vp8>,
+        header: &Header,
+        payload: usize,
+    ) {
+        self.heard = Some(now);
+        let temporal = vp8.and_then(|vp8| vp8.temporal).unwrap_or(0);
+        let place = Place { temporal, ..Place::default() };
+        self.meter.count(place, header.timestamp, header.len + payload);
     }
 }
 
@@ -73,13 +101,30 @@ pub(super) struct Wish {
     pub(super) quality: Quality,
     /// Height of the element in pixels; 0 = not given.
     pub(super) height: u32,
+    /// Pictures in a second that are enough; 0 = not given.
+    pub(super) fps: u8,
 }
 
 impl Wish {
+    /// Which of so many sizes is wanted, by their heights, lowest first.
+    pub(super) fn rung(&self, sizes: usize, height: impl Fn(usize) -> u32) -> usize {
+        let highest = sizes.saturating_sub(1);
+        if self.height > 0 && (0..sizes).all(|at| height(at) > 0) {
+            // A tenth less than the element is not seen.
+            let enough = |at: &usize| u64::from(height(*at)) * 10 >= u64::from(self.height) * 9;
+            return (0..sizes).find(enough).unwrap_or(highest);
+        }
+        match self.quality {
+            Quality::Low => 0,
+            Quality::Medium => 1.min(highest),
+            Quality::High => highest,
+        }
+    }
+
     /// Before the subscriber has said anything.
     pub(super) const fn initial(adaptive: bool) -> Self {
         let quality = if adaptive { Quality::Low } else { Quality::High };
-        Self { disabled: false, quality, height: 0 }
+        Self { disabled: false, quality, height: 0, fps: 0 }
     }
 }
 
@@ -87,29 +132,20 @@ impl Wish {
 /// flows. `None`: nothing has come yet.
 pub(super) fn choose(layers: &[Layer], wish: &Wish, now: Instant) -> Option<usize> {
     let wanted = wanted(layers, wish);
-    let newest = layers.iter().filter_map(|layer| layer.heard).max()?;
-    // While all are silent (muted, a still picture) nothing has stopped.
-    let flows = |layer: &Layer| {
-        layer.heard.is_some_and(|heard| newest.saturating_duration_since(heard) < STOPPED)
-            && now >= layer.heard.unwrap_or(now)
-    };
+    let newest = newest(layers)?;
+    let flows = |layer: &Layer| layer.flows(newest, now);
     let below = layers.iter().take(wanted + 1).rposition(flows);
     below.or_else(|| layers.iter().position(flows))
 }
 
+/// When any of the layers was heard last.
+pub(super) fn newest(layers: &[Layer]) -> Option<Instant> {
+    layers.iter().filter_map(|layer| layer.heard).max()
+}
+
 /// The layer that a wish names, whether it flows or not.
 fn wanted(layers: &[Layer], wish: &Wish) -> usize {
-    let highest = layers.len().saturating_sub(1);
-    if wish.height > 0 && layers.iter().all(|layer| layer.height > 0) {
-        // A tenth less than the element is not seen.
-        let enough = |layer: &Layer| u64::from(layer.height) * 10 >= u64::from(wish.height) * 9;
-        return layers.iter().position(enough).unwrap_or(highest);
-    }
-    match wish.quality {
-        Quality::Low => 0,
-        Quality::Medium => 1.min(highest),
-        Quality::High => highest,
-    }
+    wish.rung(layers.len(), |at| layers.get(at).map_or(0, |layer| layer.height))
 }
 
 /// Where a layer stands on the ladder by its name: `q h f`, or `2 1 0` (low to high). Unknown names
@@ -137,7 +173,7 @@ mod tests {
         [180, 360, 720].into_iter().zip(ages_ms).map(rung).collect()
     }
 
-    const BEST: Wish = Wish { disabled: false, quality: Quality::High, height: 0 };
+    const BEST: Wish = Wish { disabled: false, quality: Quality::High, height: 0, fps: 0 };
 
     #[test]
     fn the_highest_that_flows_is_chosen() {
@@ -161,7 +197,7 @@ mod tests {
     fn wishes_name_a_rung_by_size_or_quality() {
         let now = Instant::now() + Duration::from_secs(60);
         let all = ladder(now, [Some(1), Some(1), Some(1)]);
-        let of = |height, quality| choose(&all, &Wish { disabled: false, quality, height }, now);
+        let of = |height, quality| choose(&all, &Wish { quality, height, ..BEST }, now);
         assert_eq!(of(0, Quality::Low), Some(0));
         assert_eq!(of(0, Quality::Medium), Some(1));
         assert_eq!(of(180, Quality::High), Some(0));

@@ -154,9 +154,6 @@ impl Room {
         let first = layer.heard.is_none();
         if !bound.repair {
             layer.reception.measure(received, header.timestamp, clock);
-            if !payload.is_empty() {
-                layer.heard = Some(now);
-            }
         }
         let redundant = track.red_type == Some(header.payload_type) && !bound.repair;
         let plain = if redundant { red::primary(payload) } else { Some(payload) };
@@ -165,6 +162,9 @@ impl Room {
             return;
         };
         let vp8 = if codec == Codec::Vp8 { Vp8::parse(plain) } else { None };
+        if !bound.repair && !plain.is_empty() {
+            layer.weigh(now, vp8, header, plain.len());
+        }
         let starts =
             arrival.newest && !plain.is_empty() && (!video || begins(codec, plain, vp8, marks));
         if starts && video {
@@ -216,7 +216,7 @@ impl Room {
         for (subscriber, subscription) in &track.subscribers {
             let person = self.participants.get_mut(*subscriber);
             let sub = person.and_then(|person| person.subscriptions.get_mut(*subscription));
-            if let Some(sub) = sub.filter(|sub| sub.current == Some(bound.layer)) {
+            if let Some(sub) = sub.filter(|sub| sub.stream() == Some(bound.layer)) {
                 sub.pause();
             }
         }

@@ -12,6 +12,7 @@ pub mod engine;
 mod feedback;
 pub mod ice;
 mod keyframes;
+mod ladder;
 mod layers;
 mod link;
 mod media;

@@ -38,8 +38,9 @@ impl Room {
                     self.say_subscription(ctx, key, track, subscribe);
                 }
             }
-            Request::TrackSettings { tracks, disabled, quality, width: _, height, fps: _ } => {
-                let wish = Wish { disabled, quality, height };
+            Request::TrackSettings { tracks, disabled, quality, width: _, height, fps } => {
+                let fps = fps.try_into().unwrap_or(u8::MAX);
+                let wish = Wish { disabled, quality, height, fps };
                 for track in tracks {
                     self.set_wish(ctx, key, track, wish);
                 }

@@ -5,7 +5,7 @@ use rand_chacha::rand_core::Rng as _;
 use super::api::{MediaKind, SessionEvent, TrackSid};
 use super::context::Context;
 use super::keyframes::Need;
-use super::layers::choose;
+use super::ladder::Target;
 use super::room::Room;
 use super::subscription::{Streams, Subscription};
 
@@ -108,15 +108,13 @@ impl Room {
             let Some(person) = self.participants.get_mut(*subscriber) else { continue };
             let reached = person.link.as_ref().is_some_and(|link| link.peer.path().is_some());
             let Some(sub) = person.subscriptions.get_mut(*subscription) else { continue };
-            sub.target = if track.layers.len() == 1 {
-                Some(0)
-            } else {
-                choose(&track.layers, &sub.wish, ctx.now).or(sub.target)
-            };
-            if let Some(target) =
-                sub.target.filter(|_| reached && sub.is_flowing() && sub.current != sub.target)
-            {
-                wanted |= 1 << target.min(31);
+            sub.target = track.ceiling(&sub.wish, ctx.now).or(sub.target).or_else(|| {
+                // The first packet may come any moment, and is not to be missed.
+                (track.layers.len() == 1).then_some(Target::whole(0))
+            });
+            let stream = sub.wanted().filter(|_| reached && sub.is_flowing());
+            if let Some(stream) = stream.filter(|_| sub.stream() != sub.wanted()) {
+                wanted |= 1 << stream.min(31);
             }
         }
         if track.kind() == MediaKind::Video {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::api::{MediaKind, TrackSid};
 use super::codec::Vp8;
 use super::keyframes::Viewer;
+use super::ladder::Target;
 use super::layers::Wish;
 use super::red;
 use super::rtp;
@@ -87,10 +88,10 @@ pub(super) struct Subscription {
     pub(super) repair_ssrc: u32,
     /// What the subscriber wants.
     pub(super) wish: Wish,
-    /// The layer it should get.
-    pub(super) target: Option<usize>,
-    /// The layer it gets.
-    pub(super) current: Option<usize>,
+    /// What it should get.
+    pub(super) target: Option<Target>,
+    /// What it gets.
+    pub(super) current: Option<Target>,
     /// Packets sent, repair not counted.
     pub(super) packets: u32,
     /// Payload octets sent.
@@ -185,9 +186,19 @@ impl Subscription {
         self.current = None;
     }
 
+    /// Index of the track's layer that it gets.
+    pub(super) fn stream(&self) -> Option<usize> {
+        self.current.map(|current| usize::from(current.stream))
+    }
+
+    /// Index of the track's layer that it should get.
+    pub(super) fn wanted(&self) -> Option<usize> {
+        self.target.map(|target| usize::from(target.stream))
+    }
+
     /// The layer's numbers mean other packets from now on.
     pub(super) fn forget_layer(&mut self, layer: usize) {
-        if self.current == Some(layer) {
+        if self.stream() == Some(layer) {
             self.pause();
         }
         self.spans.forget(layer);
@@ -195,14 +206,14 @@ impl Subscription {
 
     /// Decides about a packet of the track.
     pub(super) fn admit(&mut self, now: Instant, clock: u32, packet: &Packet<'_>) -> Verdict {
-        if self.current != Some(packet.layer) {
-            if self.target == Some(packet.layer) && packet.starts {
+        if self.stream() != Some(packet.layer) {
+            if self.wanted() == Some(packet.layer) && packet.starts {
                 return Verdict::Send(self.start(now, clock, packet));
             }
             // A late packet of an earlier layer still has its place.
             return match self.spans.find(packet.layer, packet.index) {
                 Some(shift) => Verdict::Send(shift),
-                None if self.target == Some(packet.layer) => Verdict::NeedsKeyframe,
+                None if self.wanted() == Some(packet.layer) => Verdict::NeedsKeyframe,
                 None => Verdict::Drop,
             };
         }
@@ -256,7 +267,7 @@ impl Subscription {
             }
         }
         self.spans.begin(packet.layer, packet.index, shift);
-        self.current = Some(packet.layer);
+        self.current = self.target;
         self.note(now, &shift, packet);
         shift
     }
@@ -428,7 +439,7 @@ mod tests {
 
     fn subscription() -> Subscription {
         let streams = Streams { ssrc: 1, repair_ssrc: 2, sequences: (99, 499) };
-        let wish = Wish { disabled: false, quality: Quality::High, height: 0 };
+        let wish = Wish { disabled: false, quality: Quality::High, height: 0, fps: 0 };
         let sid = TrackSid("TR_VC".into());
         let mut sub = Subscription::new(0, sid, MediaKind::Video, 0, streams, wish);
         sub.binding = Some(Binding {
@@ -438,7 +449,7 @@ mod tests {
             red_type: None,
             descriptor_id: 12,
         });
-        sub.target = Some(0);
+        sub.target = Some(Target::whole(0));
         sub
     }
 
@@ -489,13 +500,13 @@ mod tests {
         // X, then I and L: picture ids of 15 and of 7 bits.
         let wide = [0x90, 0xC0, 0x81, 0x02, 7, 0];
         sent(&mut sub, now, &packet(0, 70_000, &wide)).unwrap();
-        sub.target = Some(1);
+        sub.target = Some(Target::whole(1));
         let later = now + Duration::from_millis(100);
         let other = [0x90, 0xC0, 0xA0, 0x00, 200, 0];
         let switched = sent(&mut sub, later, &packet(1, 90_000, &other)).unwrap();
         assert_eq!(numbers(&switched), (101, 70_000_000 + 9_000));
         assert_eq!(switched.0[switched.1..], [0x90, 0xC0, 0x81, 0x03, 8, 0]);
-        sub.target = Some(2);
+        sub.target = Some(Target::whole(2));
         let narrow = [0x90, 0xC0, 0x05, 100, 0];
         let switched = sent(&mut sub, later, &packet(2, 80_000, &narrow)).unwrap();
         assert_eq!(switched.0[switched.1..], [0x90, 0xC0, 0x04, 9, 0]);
@@ -510,7 +521,7 @@ mod tests {
         let first =
             Packet { descriptor: &[0x80, 0x01, 0x00, 0x80], vp8: None, ..packet(0, 70_000, &[1]) };
         sent(&mut sub, now, &first).unwrap();
-        sub.target = Some(1);
+        sub.target = Some(Target::whole(1));
         let second =
             Packet { descriptor: &[0x80, 0x77, 0x77, 0x80], vp8: None, ..packet(1, 90_000, &[1]) };
         let (out, _) = sent(&mut sub, now, &second).unwrap();
@@ -561,7 +572,7 @@ mod tests {
         sent(&mut sub, now, &packet(0, 70_000, &payload)).unwrap();
         let padding = Packet { starts: false, vp8: None, ..packet(0, 70_003, &[]) };
         assert_eq!(sub.admit(now, 90_000, &padding), Verdict::Drop);
-        sub.target = Some(1);
+        sub.target = Some(Target::whole(1));
         let next = sent(&mut sub, now, &packet(1, 80_000, &payload)).unwrap();
         assert_eq!(numbers(&next).0, 103, "101 and 102 may still come");
         let late = Packet { starts: false, ..packet(0, 70_002, &payload) };

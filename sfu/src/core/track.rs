@@ -1,10 +1,13 @@
 //! A published track: what was announced, which streams carry it, and who receives it.
 
+use std::time::Instant;
+
 use super::api::{
     AddTrack, AnnouncedCodec, LayerInfo, MediaKind, Quality, Source, TrackInfo, TrackSid,
 };
 use super::codec::Codec;
-use super::layers::{Layer, sort_rids};
+use super::ladder::{Rung, Rungs, Target};
+use super::layers::{Layer, Wish, choose, newest, sort_rids};
 use super::sdp::{PayloadType, Section};
 
 /// A track that flows, or may flow any moment.
@@ -121,6 +124,83 @@ impl Track {
             Some(rid) => self.layers.iter().position(|layer| layer.rid.as_bytes() == rid),
             None => (self.layers.len() == 1).then_some(0),
         }
+    }
+}
+
+/// The ladder of the track.
+impl Track {
+    /// Reads the meters. Once in 100 to 200 ms is often enough.
+    pub(super) fn measure(&mut self, now: Instant) {
+        self.layers.iter_mut().for_each(|layer| layer.meter.read(now));
+    }
+
+    /// What can be forwarded, lowest first, and what each rung costs. A stream that flows and was not
+    /// measured yet is one rung that seems to cost nothing.
+    #[allow(dead_code, reason = "the allocator chooses by it")]
+    pub(super) fn rungs(&self, now: Instant) -> Rungs {
+        let mut rungs = Rungs::default();
+        let Some(newest) = newest(&self.layers) else { return rungs };
+        for (at, layer) in self.layers.iter().enumerate() {
+            if !layer.flows(newest, now) {
+                continue;
+            }
+            let stream = at as u8;
+            if !layer.meter.is_known() {
+                let target = Target::whole(stream);
+                rungs.push(Rung { target, height: layer.height, ..Rung::default() });
+                continue;
+            }
+            let (spatials, temporals) = layer.meter.top();
+            for spatial in 0..=spatials {
+                for temporal in 0..=temporals {
+                    rungs.push(Rung {
+                        target: Target { stream, spatial, temporal },
+                        bps: layer.meter.bps(spatial, temporal),
+                        height: self.height(at, spatial, spatials),
+                        fps: layer.meter.fps(temporal),
+                    });
+                }
+            }
+        }
+        rungs
+    }
+
+    /// The highest that a subscriber wants and that flows. `None`: nothing flows, or nothing is wanted.
+    pub(super) fn ceiling(&self, wish: &Wish, now: Instant) -> Option<Target> {
+        if wish.disabled {
+            return None;
+        }
+        let at = choose(&self.layers, wish, now)?;
+        let layer = self.layers.get(at)?;
+        let mut target = Target::whole(at as u8);
+        let (spatials, temporals) = layer.meter.top();
+        if self.layers.len() == 1 && spatials > 0 {
+            let wanted = wish.rung(usize::from(spatials) + 1, |spatial| {
+                self.height(at, spatial as u8, spatials)
+            });
+            if wanted < usize::from(spatials) {
+                target.spatial = wanted as u8;
+            }
+        }
+        if wish.fps > 0 {
+            // A tenth less is not seen; what measures as nothing is not known.
+            let enough = |temporal: &u8| {
+                let fps = u32::from(layer.meter.fps(*temporal));
+                fps > 0 && fps * 10 >= u32::from(wish.fps) * 9
+            };
+            target.temporal = (0..temporals).find(enough).unwrap_or(target.temporal);
+        }
+        Some(target)
+    }
+
+    /// Height of a spatial layer, of which a stream has so many more.
+    fn height(&self, stream: usize, spatial: u8, highest: u8) -> u32 {
+        let announced = &self.info.announced.layers;
+        if self.layers.len() == 1 && announced.len() == usize::from(highest) + 1 {
+            return announced.get(usize::from(spatial)).map_or(0, |layer| layer.height);
+        }
+        // Encoders halve the size from layer to layer unless told otherwise.
+        self.layers.get(stream).map_or(0, |layer| layer.height >> highest.saturating_sub(spatial))
     }
 }
 
