@@ -197,6 +197,7 @@ fn start_node(
         bind: media.bind,
         first_port: media.port,
         shards,
+        tcp: media.tcp,
         advertise,
         relay: bedside_signaling::livekit::data::relay,
         commands: COMMANDS,
@@ -205,7 +206,10 @@ fn start_node(
     Node::start(config).map_err(|error| {
         let port = matches!(
             error,
-            StartError::PortTaken { .. } | StartError::Bind { .. } | StartError::Ports { .. }
+            StartError::PortTaken { .. }
+                | StartError::Bind { .. }
+                | StartError::Listen { .. }
+                | StartError::Ports { .. }
         );
         let error = anyhow::Error::new(error);
         if port {

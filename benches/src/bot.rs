@@ -183,6 +183,7 @@ impl Bot {
             fingerprint: self.identity.fingerprint(),
             setup: DtlsRole::Active,
             candidates: &[],
+            tcp_candidates: &[],
             session: self.role.session,
             version: self.version,
         };

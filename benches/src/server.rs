@@ -19,6 +19,7 @@ pub fn run() -> Result<()> {
         bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         first_port: 0,
         shards: 1,
+        tcp: false,
         advertise: Vec::new(),
         relay: no_data,
         commands: 4_096,

@@ -279,6 +279,7 @@ mod tests {
             fingerprint,
             setup: DtlsRole::Active,
             candidates: &[],
+            tcp_candidates: &[],
             session: 1,
             version: 1,
         }

@@ -74,6 +74,7 @@ impl Session {
             fingerprint: self.identity.fingerprint(),
             setup: DtlsRole::Active,
             candidates: &[],
+            tcp_candidates: &[],
             session: 0,
             version: 0,
         };

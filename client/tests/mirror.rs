@@ -267,6 +267,7 @@ impl Mirror {
             fingerprint: self.identity.fingerprint(),
             setup: DtlsRole::Passive,
             candidates: &[self.socket.local_addr().unwrap()],
+            tcp_candidates: &[],
             session: 1,
             version: self.version,
         };

@@ -4,7 +4,8 @@
 
 mod caller;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use bedside_sfu::core::Rng;
@@ -25,6 +26,7 @@ fn config() -> NodeConfig {
         bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         first_port: 0,
         shards: 1,
+        tcp: false,
         advertise: Vec::new(),
         relay: no_data,
         commands: 256,
@@ -75,6 +77,16 @@ fn run(
 
 /// Two callers in one room, both sending and receiving.
 fn call(node: &Node, events: &mut Events, bind: IpAddr) -> [Caller; 2] {
+    call_as(node, events, bind, |caller| caller)
+}
+
+/// The same, of changed callers.
+fn call_as(
+    node: &Node,
+    events: &mut Events,
+    bind: IpAddr,
+    change: impl Fn(Caller) -> Caller,
+) -> [Caller; 2] {
     let handle = node.handle();
     let room = handle.mint_room();
     handle.send(room, open(room)).unwrap();
@@ -82,7 +94,7 @@ fn call(node: &Node, events: &mut Events, bind: IpAddr) -> [Caller; 2] {
         .map(|_| {
             let session = handle.mint_session();
             handle.send(room, join(room, session)).unwrap();
-            Caller::new(handle.clone(), room, session, bind)
+            change(Caller::new(handle.clone(), room, session, bind))
         })
         .map(|mut caller| {
             run(std::slice::from_mut(&mut caller), events, "keys", |all| all[0].connected());
@@ -126,6 +138,57 @@ fn an_unspecified_ipv6_address_serves_both_families() {
         let mut callers = call(&node, &mut events, local);
         media_crosses(&mut callers, &mut events);
     }
+}
+
+#[test]
+fn media_crosses_over_tcp_and_another_connection_takes_over() {
+    let (node, receiver) = Node::start(NodeConfig { tcp: true, shards: 2, ..config() }).unwrap();
+    let mut events = Events::new(receiver);
+    let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    for _ in 0..2 {
+        let mut callers = call_as(&node, &mut events, bind, Caller::over_tcp);
+        media_crosses(&mut callers, &mut events);
+        callers[0].reconnect();
+        media_crosses(&mut callers, &mut events);
+    }
+    let counters = node.handle().counters();
+    assert_eq!((counters.tcp_refused, counters.tcp_dropped), (0, 0), "{counters:?}");
+    let (port, stop) = (node.ports()[0], Instant::now());
+    node.stop();
+    assert!(stop.elapsed() < Duration::from_secs(2));
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+}
+
+#[test]
+fn strangers_on_tcp_are_cut_off_and_harm_nobody() {
+    let (node, receiver) = Node::start(NodeConfig { tcp: true, ..config() }).unwrap();
+    let mut events = Events::new(receiver);
+    let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut callers = call_as(&node, &mut events, bind, Caller::over_tcp);
+    let server = callers[0].server().unwrap();
+    let mut rng = Rng::from_seed([8; 32]);
+    let mut binding = vec![0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
+    binding.resize(22, 7);
+    let openings: [&[u8]; 5] =
+        [b"GET / HTTP/1.1\r\n\r\n", &[0xFF; 300], &[0, 3, 1, 2, 3], &[0x16, 3, 1, 0, 9], &binding];
+    for round in 0..50 {
+        let mut stranger = TcpStream::connect(server).unwrap();
+        let _ = stranger.write_all(openings[round % openings.len()]);
+        let mut noise = vec![0; 2_000];
+        rng.fill_bytes(&mut noise);
+        let _ = stranger.write_all(&noise);
+        if round % 7 == 0 {
+            // Half a frame, and never the rest.
+            let _ = stranger.write_all(&[1, 0, 0]);
+        }
+    }
+    media_crosses(&mut callers, &mut events);
+    let idle: Vec<_> = (0..80).map(|_| TcpStream::connect(server).unwrap()).collect();
+    media_crosses(&mut callers, &mut events);
+    let counters = node.handle().counters();
+    assert!(counters.tcp_refused >= 40, "{counters:?}");
+    drop(idle);
+    media_crosses(&mut callers, &mut events);
 }
 
 #[test]
@@ -297,6 +360,11 @@ fn a_taken_port_is_named() {
 
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let first_port = taken.local_addr().unwrap().port();
+    let error = Node::start(NodeConfig { tcp: true, first_port, ..config() }).unwrap_err();
+    assert!(matches!(error, StartError::Listen { port, .. } if port == first_port), "{error}");
+    drop(taken);
     let start = |config| Node::start(config).map(|_| ()).unwrap_err();
     let error = start(NodeConfig { shards: 0, ..config() });
     assert!(matches!(error, StartError::NoShard), "{error}");

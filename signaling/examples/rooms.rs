@@ -43,6 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         bind: host,
         first_port: 0,
         shards: 1,
+        tcp: false,
         advertise: vec![host],
         relay: data::relay,
         commands: 1_024,

@@ -42,6 +42,7 @@ impl Real {
             bind: host,
             first_port: 0,
             shards: 2,
+            tcp: false,
             advertise: vec![host],
             relay: data::relay,
             commands: 1_024,

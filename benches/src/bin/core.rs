@@ -52,6 +52,7 @@ impl Bench {
         let identity = Arc::new(Identity::generate()?);
         let config = CoreConfig {
             candidates: vec![SERVER],
+            tcp_candidates: Vec::new(),
             identity: Arc::clone(&identity),
             relay: no_data,
             wall: WallClock { at: now, unix_micros: 0 },

@@ -63,8 +63,13 @@ pub enum Path {
         /// The client's address.
         remote: SocketAddr,
     },
-    /// A framed TCP connection (RFC 4571), named by the listener.
-    Tcp(u64),
+    /// A framed TCP connection (RFC 4571).
+    Tcp {
+        /// Its number; the listener gives each one once.
+        connection: u64,
+        /// The client's address.
+        remote: SocketAddr,
+    },
     /// A TURN allocation of this node.
     Relay(u64),
 }
@@ -847,6 +852,11 @@ pub enum Input<'a> {
         received: Instant,
         /// Its bytes.
         data: &'a mut [u8],
+    },
+    /// A path is no more: its connection has ended.
+    Closed {
+        /// Which.
+        path: Path,
     },
     /// A command.
     Command(Command),

@@ -100,6 +100,12 @@ counters! {
     room_panics,
     /// Datagrams from source port 0 or a non-unicast source, dropped before anything looks at them.
     dropped_source,
+    /// Gauge: open ICE-TCP connections that have sent something.
+    tcp_connections,
+    /// ICE-TCP connections cut off: too many of one address, or no ICE.
+    tcp_refused,
+    /// Datagrams that an ICE-TCP client was too slow to take.
+    tcp_dropped,
     /// Datagrams that the kernel would not take (full buffer, no route, too long).
     send_failures,
     /// Commands refused because the queue was full.

@@ -36,8 +36,10 @@ const COUNT: Duration = Duration::from_millis(500);
 /// What an engine is made from.
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
-    /// Where clients can reach us: every answer names these.
+    /// Where clients can reach us by UDP: every answer names these.
     pub candidates: Vec<SocketAddr>,
+    /// Where they can reach us by TCP (RFC 6544, passive), for networks that let no UDP out.
+    pub tcp_candidates: Vec<SocketAddr>,
     /// The certificate of all its peers.
     pub identity: Arc<Identity>,
     /// Opens and closes the envelope of data messages.
@@ -129,6 +131,7 @@ impl Core {
         self.latest = now;
         match input {
             Input::Datagram { path, received, data } => self.datagram(now, path, received, data),
+            Input::Closed { path } => self.closed(now, path),
             Input::Command(command) => {
                 self.stale = true;
                 self.command(now, command);
@@ -204,6 +207,13 @@ impl Core {
         };
         self.with_room(now, route.room, |room, ctx| {
             room.datagram(ctx, route.participant, path, received, data);
+        });
+    }
+
+    fn closed(&mut self, now: Instant, path: Path) {
+        let Some(route) = self.routes.paths.remove(&path) else { return };
+        self.with_room(now, route.room, |room, ctx| {
+            room.path_closed(ctx, route.participant, path);
         });
     }
 
@@ -429,6 +439,7 @@ mod tests {
     fn core(now: Instant) -> Core {
         let config = CoreConfig {
             candidates: Vec::new(),
+            tcp_candidates: Vec::new(),
             identity: Arc::new(Identity::generate().unwrap()),
             relay: |_, _, _| None,
             wall: WallClock { at: now, unix_micros: 0 },

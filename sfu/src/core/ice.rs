@@ -304,6 +304,20 @@ impl Agent {
         self.events.push_back(AgentEvent::Proved(path));
     }
 
+    /// A path's connection has ended: nothing is sent there any more. The newest of the others takes
+    /// its place until the client nominates one.
+    pub(super) fn forget(&mut self, path: Path) {
+        let Some(number) = self.proved.iter().position(|proved| proved.path == path) else {
+            return;
+        };
+        self.proved.remove(number);
+        self.events.push_back(AgentEvent::Forgot(path));
+        if self.selected == Some(path) {
+            let newest = self.proved.iter().max_by_key(|proved| proved.checked_at);
+            self.selected = newest.map(|proved| proved.path);
+        }
+    }
+
     /// When [`Agent::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let forget = self.proved.iter().filter_map(|proved| proved.forget_at).min();
@@ -350,8 +364,8 @@ fn is_played_back(
 /// The address that an answer reports back.
 fn mapped(path: Path) -> Option<SocketAddr> {
     match path {
-        Path::Udp { remote, .. } => Some(remote),
-        Path::Tcp(_) | Path::Relay(_) => None,
+        Path::Udp { remote, .. } | Path::Tcp { remote, .. } => Some(remote),
+        Path::Relay(_) => None,
     }
 }
 

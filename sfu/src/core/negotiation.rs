@@ -391,6 +391,7 @@ impl Room {
             fingerprint: ctx.config.identity.fingerprint(),
             setup: if link.active { DtlsRole::Active } else { DtlsRole::Passive },
             candidates: &ctx.config.candidates,
+            tcp_candidates: &ctx.config.tcp_candidates,
             session: participant.negotiation.session,
             version: participant.negotiation.version,
         };

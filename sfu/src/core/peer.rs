@@ -436,6 +436,12 @@ impl Peer {
         self.agent.is_proved(path)
     }
 
+    /// A path's connection has ended.
+    pub fn forget_path(&mut self, path: Path) {
+        self.agent.forget(path);
+        self.take_agent();
+    }
+
     /// Where media goes now. `None` before the keys, after the end, and while unreachable.
     pub fn path(&self) -> Option<Path> {
         let sends = self.state == State::Connected && self.reachable;

@@ -33,6 +33,14 @@ impl Room {
         }
     }
 
+    /// The connection behind a path has ended.
+    pub(super) fn path_closed(&mut self, ctx: &mut Context<'_>, key: usize, path: Path) {
+        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let Some(link) = link else { return };
+        link.peer.forget_path(path);
+        self.peer_events(ctx, key);
+    }
+
     fn next_event(&mut self, key: usize) -> Option<PeerEvent> {
         self.participants.get_mut(key)?.link.as_mut()?.peer.poll_event()
     }

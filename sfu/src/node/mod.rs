@@ -8,8 +8,9 @@
 mod collect;
 mod shard;
 mod socket;
+mod tcp;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 
 pub use self::collect::Collect;
 pub use self::socket::{Batch, Datagram, ImpossibleSource, Socket};
+use self::tcp::{Door, Inbound, Tcp};
 use crate::core::api::{Command, Event, RelayFn, RoomKey, SessionKey};
 use crate::core::counters::Counters;
 use crate::core::engine::{Core, CoreConfig, Limits, WallClock};
@@ -35,6 +37,8 @@ pub struct NodeConfig {
     pub first_port: u16,
     /// How many shards; one per core for media.
     pub shards: usize,
+    /// Listen on TCP, too, on the ports of the same numbers (ICE-TCP).
+    pub tcp: bool,
     /// Addresses that clients are told. Empty: the bound address.
     pub advertise: Vec<IpAddr>,
     /// Reads and rewrites data messages.
@@ -59,6 +63,16 @@ pub enum StartError {
     /// The port cannot be bound for another reason.
     #[error("cannot bind UDP port {port} on {address}: {source}")]
     Bind {
+        /// Which.
+        port: u16,
+        /// Where.
+        address: IpAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The TCP port of the same number is not to be had.
+    #[error("cannot listen on TCP port {port} on {address}: {source}")]
+    Listen {
         /// Which.
         port: u16,
         /// Where.
@@ -108,14 +122,16 @@ pub struct Node {
     handle: NodeHandle,
     ports: Vec<u16>,
     threads: Vec<JoinHandle<()>>,
+    /// Ends after the shards, so that their last words leave.
+    tcp: Option<Tcp>,
 }
 
 impl Node {
     /// Binds all ports, then starts all shards. The events of all of them come from the receiver.
     pub fn start(config: NodeConfig) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
         let sockets = bind(&config)?;
-        let ports: Vec<u16> = sockets.iter().map(|socket| socket.local().port()).collect();
-        let smallest = sockets.iter().filter_map(|socket| socket.receive_buffer().ok()).min();
+        let ports: Vec<u16> = sockets.iter().map(|(socket, _)| socket.local().port()).collect();
+        let smallest = sockets.iter().filter_map(|(socket, _)| socket.receive_buffer().ok()).min();
         if let Some(bytes) = smallest.filter(|bytes| *bytes < SMALL_BUFFER) {
             tracing::warn!(bytes, "small UDP receive buffer: raise net.core.rmem_max to 4194304");
         }
@@ -133,11 +149,18 @@ impl Node {
             next_session: Arc::new(AtomicU64::new(0)),
         };
         let identity = Arc::new(Identity::generate()?);
-        let mut node = Self { handle, ports, threads: Vec::new() };
-        for (index, (socket, queue)) in sockets.into_iter().zip(queues).enumerate() {
-            let thread = node.spawn(index, &config, &identity, socket, queue, events.clone())?;
+        let mut node = Self { handle, ports, threads: Vec::new(), tcp: None };
+        let mut doors = Vec::new();
+        for (index, ((socket, listener), commands)) in sockets.into_iter().zip(queues).enumerate() {
+            let (inbox, frames) = tcp::inbox();
+            if let Some((listener, gate)) = listener.zip(node.handle.gates.get(index)) {
+                doors.push(Door { listener, gate: Arc::clone(gate), inbox });
+            }
+            let queues = Queues { commands, frames, events: events.clone() };
+            let thread = node.spawn(index, &config, &identity, socket, queues)?;
             node.threads.push(thread);
         }
+        node.tcp = (!doors.is_empty()).then(|| Tcp::start(doors)).transpose()?;
         Ok((node, receiver))
     }
 
@@ -147,14 +170,15 @@ impl Node {
         config: &NodeConfig,
         identity: &Arc<Identity>,
         socket: Socket,
-        queue: Receiver<Command>,
-        events: mpsc::Sender<Event>,
+        queues: Queues,
     ) -> Result<JoinHandle<()>, StartError> {
         let now = Instant::now();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let unix_micros = since_epoch.map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(0));
+        let candidates = candidates(config, socket.local())?;
         let core = CoreConfig {
-            candidates: candidates(config, socket.local())?,
+            tcp_candidates: if config.tcp { candidates.clone() } else { Vec::new() },
+            candidates,
             identity: Arc::clone(identity),
             relay: config.relay,
             wall: WallClock { at: now, unix_micros },
@@ -175,7 +199,7 @@ impl Node {
             .spawn(move || {
                 let _running = Running::new(&gate);
                 let core = Core::new(now, core, seed);
-                shard::Shard::new(place, core, socket, gate, queue, events).run();
+                shard::Shard::new(place, core, socket, gate, queues).run();
             })
             .map_err(|source| StartError::System { what: "a thread", source })
     }
@@ -205,6 +229,7 @@ impl Node {
                 tracing::error!("a shard had panicked");
             }
         }
+        self.tcp = None;
     }
 }
 
@@ -265,6 +290,7 @@ impl NodeHandle {
 struct Gate {
     commands: SyncSender<Command>,
     refused: AtomicU64,
+    tcp_refused: AtomicU64,
     bell: EventFd,
     asleep: AtomicBool,
     stop: AtomicBool,
@@ -282,6 +308,7 @@ impl Gate {
         Ok(Self {
             commands,
             refused: AtomicU64::new(0),
+            tcp_refused: AtomicU64::new(0),
             bell,
             asleep: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -332,6 +359,7 @@ impl Gate {
         }
         let mut counters = Counters::from_values(values);
         counters.commands_refused = self.refused.load(Ordering::Relaxed);
+        counters.tcp_refused = self.tcp_refused.load(Ordering::Relaxed);
         counters
     }
 }
@@ -351,8 +379,18 @@ impl Drop for Running {
     }
 }
 
-/// Binds one socket per shard.
-fn bind(config: &NodeConfig) -> Result<Vec<Socket>, StartError> {
+/// Ways into and out of a shard.
+struct Queues {
+    commands: Receiver<Command>,
+    frames: mpsc::Receiver<Inbound>,
+    events: mpsc::Sender<Event>,
+}
+
+/// How often a free UDP port is drawn whose TCP port may be taken.
+const DRAWS: usize = 32;
+
+/// Binds the sockets of all shards.
+fn bind(config: &NodeConfig) -> Result<Vec<(Socket, Option<TcpListener>)>, StartError> {
     if config.shards == 0 {
         return Err(StartError::NoShard);
     }
@@ -363,13 +401,35 @@ fn bind(config: &NodeConfig) -> Result<Vec<Socket>, StartError> {
     let too_many = || StartError::Ports { first_port: config.first_port, shards: config.shards };
     (0..config.shards)
         .map(|shard| {
-            let (port, address) = (ports(shard).ok_or_else(too_many)?, config.bind);
-            Socket::bind(SocketAddr::new(address, port)).map_err(|source| match source.kind() {
-                std::io::ErrorKind::AddrInUse => StartError::PortTaken { port, address },
-                _ => StartError::Bind { port, address, source },
-            })
+            let port = ports(shard).ok_or_else(too_many)?;
+            let draws = if port == 0 { DRAWS } else { 1 };
+            let mut last = bind_shard(config, port);
+            for _ in 1..draws {
+                if !matches!(last, Err(StartError::Listen { .. })) {
+                    break;
+                }
+                last = bind_shard(config, port);
+            }
+            last
         })
         .collect()
+}
+
+/// A UDP port and, where it is asked for, the TCP port of the same number.
+fn bind_shard(config: &NodeConfig, port: u16) -> Result<(Socket, Option<TcpListener>), StartError> {
+    let address = config.bind;
+    let socket =
+        Socket::bind(SocketAddr::new(address, port)).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => StartError::PortTaken { port, address },
+            _ => StartError::Bind { port, address, source },
+        })?;
+    if !config.tcp {
+        return Ok((socket, None));
+    }
+    let port = socket.local().port();
+    let refused = |source| StartError::Listen { port, address, source };
+    let listener = socket::listen(SocketAddr::new(address, port)).map_err(refused)?;
+    Ok((socket, Some(listener)))
 }
 
 /// What clients of a shard are told.

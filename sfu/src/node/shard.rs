@@ -10,19 +10,27 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::Gate;
 use super::collect::Collect;
 use super::socket::{Batch, Socket};
+use super::tcp::{Inbound, Outbox};
+use super::{Gate, Queues};
 use crate::core::api::{Command, Event, Input, Output, Path};
 use crate::core::engine::Core;
 
 /// Commands per turn.
 const COMMANDS: usize = 64;
+/// Frames of TCP connections per turn.
+const FRAMES: usize = 128;
+/// Memory taken at once for what goes to TCP connections.
+const ARENA: usize = 64 << 10;
 /// Receive calls per turn; each brings up to 32 buffers of coalesced datagrams.
 const BATCHES: usize = 4;
 /// How soon a shard that lost events looks again whether there is room for a resync.
@@ -46,6 +54,11 @@ pub(super) struct Shard {
     commands: Receiver<Command>,
     /// Found while going to sleep; it is the next one.
     next_command: Option<Command>,
+    frames: mpsc::Receiver<Inbound>,
+    /// Found while going to sleep; it is the next one.
+    next_frame: Option<Inbound>,
+    outboxes: FxHashMap<u64, Arc<Outbox>>,
+    arena: BytesMut,
     events: Sender<Event>,
     resync: bool,
     /// When the core wants to be called without input.
@@ -62,6 +75,7 @@ struct Counts {
     impossible_sources: u64,
     events_lost: u64,
     resyncs: u64,
+    tcp_dropped: u64,
     /// Datagrams in and out, this turn.
     packets: u32,
 }
@@ -72,9 +86,9 @@ impl Shard {
         core: Core,
         socket: Socket,
         gate: Arc<Gate>,
-        commands: Receiver<Command>,
-        events: Sender<Event>,
+        queues: Queues,
     ) -> Self {
+        let Queues { commands, frames, events } = queues;
         Self {
             place,
             core,
@@ -84,6 +98,10 @@ impl Shard {
             gate,
             commands,
             next_command: None,
+            frames,
+            next_frame: None,
+            outboxes: FxHashMap::default(),
+            arena: BytesMut::new(),
             events,
             resync: false,
             deadline: None,
@@ -99,6 +117,7 @@ impl Shard {
             let now = Instant::now();
             let idle = self.take_commands(now);
             self.drain(now);
+            self.take_frames(now);
             if self.deadline.is_some_and(|deadline| deadline <= now) {
                 self.core.handle_input(now, Input::Timeout);
             }
@@ -153,18 +172,53 @@ impl Shard {
         }
     }
 
+    /// What came over TCP connections.
+    fn take_frames(&mut self, now: Instant) {
+        for _ in 0..FRAMES {
+            let next = self.next_frame.take().or_else(|| self.frames.try_recv().ok());
+            let Some(inbound) = next else { return };
+            match inbound {
+                Inbound::Frame { path, received, mut data } => {
+                    self.counts.packets += 1;
+                    let data = &mut *data;
+                    self.core.handle_input(now, Input::Datagram { path, received, data });
+                }
+                Inbound::Opened { connection, outbox } => {
+                    self.outboxes.insert(connection, outbox);
+                }
+                Inbound::Closed { connection, path } => {
+                    self.outboxes.remove(&connection);
+                    self.core.handle_input(now, Input::Closed { path });
+                }
+            }
+        }
+        // More wait: the bell may have rung for the last time.
+        self.drained_at = None;
+    }
+
     fn flush(&mut self, now: Instant) {
         loop {
             match self.core.poll_output() {
                 Output::Transmit(transmit) => {
-                    let Path::Udp { local, remote } = transmit.path else {
-                        // Other paths belong to listeners, and none gave the core such a path.
-                        continue;
-                    };
                     let (size, contents) = (transmit.segment_size, transmit.contents);
                     let datagrams = contents.len().div_ceil(size.max(1));
                     self.counts.packets += u32::try_from(datagrams).unwrap_or(u32::MAX);
-                    self.socket.send(now, local.ip(), remote, size, contents);
+                    match transmit.path {
+                        Path::Udp { local, remote } => {
+                            self.socket.send(now, local.ip(), remote, size, contents);
+                        }
+                        Path::Tcp { connection, remote: _ } => {
+                            let Some(outbox) = self.outboxes.get(&connection) else { continue };
+                            if self.arena.capacity() < contents.len() {
+                                self.arena.reserve(contents.len().max(ARENA));
+                            }
+                            self.arena.extend_from_slice(contents);
+                            let train = self.arena.split().freeze();
+                            self.counts.tcp_dropped += outbox.push(size, train);
+                        }
+                        // Nobody gave the core such a path yet.
+                        Path::Relay(_) => {}
+                    }
                 }
                 Output::Event(event) => {
                     tell(&self.events, &mut self.resync, &mut self.counts.events_lost, event);
@@ -200,6 +254,8 @@ impl Shard {
         counters.events_lost = self.counts.events_lost;
         counters.resyncs = self.counts.resyncs;
         counters.turns = self.counts.turns;
+        counters.tcp_connections = self.outboxes.len() as u64;
+        counters.tcp_dropped = self.counts.tcp_dropped;
         self.gate.publish(&counters);
         self.collect.count(now, std::mem::take(&mut self.counts.packets));
     }
@@ -209,7 +265,9 @@ impl Shard {
         let Some(drained_at) = self.drained_at else { return };
         self.gate.asleep.store(true, Ordering::SeqCst);
         self.next_command = self.commands.try_recv().ok();
-        if self.next_command.is_none() && !self.gate.stop.load(Ordering::SeqCst) {
+        self.next_frame = self.next_frame.take().or_else(|| self.frames.try_recv().ok());
+        let nothing = self.next_command.is_none() && self.next_frame.is_none();
+        if nothing && !self.gate.stop.load(Ordering::SeqCst) {
             self.sleep(drained_at);
         }
         self.gate.asleep.store(false, Ordering::SeqCst);

@@ -7,7 +7,7 @@
 //! with `EINVAL`, which would cost the whole socket its segmentation offload.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,6 +20,8 @@ const SLOT: usize = 64 * 1024;
 const MAX_TRAIN: usize = 65_000;
 /// What we ask of the kernel for each direction; it may give less (`net.core.rmem_max`).
 const BUFFER: usize = 4 << 20;
+/// TCP connections that may wait to be accepted.
+const BACKLOG: i32 = 256;
 /// One odd route makes the kernel refuse a train, and offload is given up. Try again this much
 /// later, so that one participant's route does not slow all others for ever.
 const OFFLOAD_RETRY: Duration = Duration::from_secs(10);
@@ -161,6 +163,20 @@ impl Socket {
             (SocketAddr::V6(_) | SocketAddr::V4(_), other) => other,
         }
     }
+}
+
+/// Listens on TCP. An unspecified IPv6 address takes IPv4 too.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let io = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        io.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // A restart must not wait for connections of before to be forgotten.
+    io.set_reuse_address(true)?;
+    io.set_nonblocking(true)?;
+    io.bind(&address.into())?;
+    io.listen(BACKLOG)?;
+    Ok(io.into())
 }
 
 impl AsFd for Socket {

@@ -2,7 +2,8 @@
 //! numbered bytes, and counts what arrives unharmed.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,9 @@ pub(crate) struct Caller {
     room: RoomKey,
     session: SessionKey,
     socket: UdpSocket,
+    /// Everything goes by TCP instead.
+    tcp: Option<Framed>,
+    over_tcp: bool,
     identity: Arc<Identity>,
     credentials: Credentials,
     sections: Vec<OfferSection>,
@@ -86,6 +90,8 @@ impl Caller {
             room,
             session,
             socket,
+            tcp: None,
+            over_tcp: false,
             identity: Arc::new(Identity::generate().unwrap()),
             credentials: Credentials::random(&mut Rng::from_seed(seed)),
             sections,
@@ -98,6 +104,16 @@ impl Caller {
             last_sent: Vec::new(),
             heard: 0,
         }
+    }
+
+    /// Will go by ICE-TCP.
+    pub(crate) fn over_tcp(self) -> Self {
+        Self { over_tcp: true, ..self }
+    }
+
+    /// Cuts the TCP connection and makes another one.
+    pub(crate) fn reconnect(&mut self) {
+        self.tcp = self.server.map(Framed::connect);
     }
 
     pub(crate) fn connected(&self) -> bool {
@@ -119,9 +135,13 @@ impl Caller {
     }
 
     /// Sends bytes from this caller's address.
-    pub(crate) fn send_raw(&self, bytes: &[u8]) {
-        if let Some(server) = self.server {
-            let _ = self.socket.send_to(bytes, server);
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        match (&mut self.tcp, self.server) {
+            (Some(tcp), _) => tcp.send(bytes),
+            (None, Some(server)) => {
+                let _ = self.socket.send_to(bytes, server);
+            }
+            (None, None) => {}
         }
     }
 
@@ -135,12 +155,17 @@ impl Caller {
         while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
             self.receive(now, from, &mut buffer[..len]);
         }
+        while let (Some(mut frame), Some(server)) =
+            (self.tcp.as_mut().and_then(Framed::receive), self.server)
+        {
+            self.receive(now, server, &mut frame);
+        }
         if self.connected && now >= self.next_packet {
             self.next_packet = now + PACKET_INTERVAL;
             self.send_media(true);
             self.send_media(false);
         }
-        let (Some(peer), Some(server)) = (&mut self.peer, self.server) else { return };
+        let Some(peer) = &mut self.peer else { return };
         if peer.poll_timeout().is_some_and(|at| at <= now) {
             peer.handle_timeout(now);
         }
@@ -150,8 +175,9 @@ impl Caller {
             }
             assert!(!matches!(event, PeerEvent::Closed(_)), "{event:?}");
         }
-        while let Some((_, datagram)) = peer.poll_transmit() {
-            self.socket.send_to(&datagram, server).unwrap();
+        let datagrams: Vec<_> = std::iter::from_fn(|| peer.poll_transmit()).collect();
+        for (_, datagram) in datagrams {
+            self.send_raw(&datagram);
         }
     }
 
@@ -190,6 +216,7 @@ impl Caller {
             fingerprint: self.identity.fingerprint(),
             setup: DtlsRole::Active,
             candidates: &[],
+            tcp_candidates: &[],
             session: self.session.0,
             version: self.version,
         };
@@ -198,10 +225,12 @@ impl Caller {
     }
 
     fn answered(&mut self, answer: &str) {
+        assert_eq!(self.over_tcp, answer.contains("typ host tcptype passive"), "{answer}");
         let answer = sdp::parse(answer).unwrap();
         let local = self.socket.local_addr().unwrap();
         let server = *answer.candidates.first().expect("the answer names an address");
         self.server = Some(server);
+        self.tcp = self.over_tcp.then(|| Framed::connect(server));
         let config = PeerConfig {
             identity: Arc::clone(&self.identity),
             role: DtlsRole::Active,
@@ -229,7 +258,7 @@ impl Caller {
     }
 
     fn send_media(&mut self, audio: bool) {
-        let (Some(peer), Some(server)) = (&mut self.peer, self.server) else { return };
+        let Some(peer) = &mut self.peer else { return };
         self.sequence = self.sequence.wrapping_add(1);
         let (section, pt) = if audio { (0, 111) } else { (1, 96) };
         let timestamp = u32::from(self.sequence) * 960;
@@ -250,8 +279,49 @@ impl Caller {
         }
         packet.extend_from_slice(&PATTERN);
         assert!(peer.seal_rtp(&mut packet, 0, header), "sealing works once there are keys");
-        self.socket.send_to(&packet, server).unwrap();
+        self.send_raw(&packet);
         self.last_sent = packet;
+    }
+}
+
+/// A framed connection (RFC 4571).
+struct Framed {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// A check was sent: before one, nothing else may be.
+    checked: bool,
+}
+
+impl Framed {
+    fn connect(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self { stream, buffer: Vec::new(), checked: false }
+    }
+
+    fn send(&mut self, datagram: &[u8]) {
+        self.checked |= datagram[0] == 0;
+        if !self.checked {
+            return;
+        }
+        let len = u16::try_from(datagram.len()).unwrap();
+        // What does not fit the kernel's buffer is not written by these tests.
+        self.stream.write_all(&[&len.to_be_bytes(), datagram].concat()).unwrap();
+    }
+
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut piece = [0; 4_096];
+        match self.stream.read(&mut piece) {
+            Ok(0) => panic!("the server has cut the connection"),
+            Ok(len) => self.buffer.extend_from_slice(&piece[..len]),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        let len = usize::from(u16::from_be_bytes(*self.buffer.first_chunk()?));
+        if self.buffer.len() < 2 + len {
+            return None;
+        }
+        let rest = self.buffer.split_off(2 + len);
+        Some(std::mem::replace(&mut self.buffer, rest).split_off(2))
     }
 }
 

@@ -160,6 +160,7 @@ impl Person {
             fingerprint: self.identity.fingerprint(),
             setup: DtlsRole::Active,
             candidates: &[],
+            tcp_candidates: &[],
             session: 7,
             version: self.offers,
         };

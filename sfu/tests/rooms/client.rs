@@ -189,6 +189,7 @@ impl Client {
             fingerprint: self.identity.fingerprint(),
             setup: DtlsRole::Active,
             candidates: &[],
+            tcp_candidates: &[],
             session: 7,
             version: self.offers,
         };

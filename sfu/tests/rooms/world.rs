@@ -82,6 +82,7 @@ impl World {
         let identity = Arc::new(Identity::generate().unwrap());
         let config = CoreConfig {
             candidates: vec![server()],
+            tcp_candidates: Vec::new(),
             identity: Arc::clone(&identity),
             relay,
             wall: WallClock { at: now, unix_micros: 1_800_000_000_000_000 },

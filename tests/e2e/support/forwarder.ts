@@ -69,12 +69,14 @@ export class Forwarder {
       type Apply = (description: RTCSessionDescriptionInit) => Promise<void>;
       const apply = RTCPeerConnection.prototype.setRemoteDescription as Apply;
       RTCPeerConnection.prototype.setRemoteDescription = async function (description) {
-        const lines = (description.sdp ?? '').split('\r\n').map((line) => {
+        const lines = (description.sdp ?? '').split('\r\n').flatMap((line) => {
           const words = line.split(' ');
-          if (!line.startsWith('a=candidate:') || words[2]?.toLowerCase() !== 'udp') return line;
+          if (!line.startsWith('a=candidate:')) return [line];
+          // TCP would go past the forwarder.
+          if (words[2]?.toLowerCase() !== 'udp') return [];
           (window as unknown as { mediaPortIs(p: number): void }).mediaPortIs(Number(words[5]));
           words[5] = String(port);
-          return words.join(' ');
+          return [words.join(' ')];
         });
         return apply.call(this, { type: description.type, sdp: lines.join('\r\n') });
       };

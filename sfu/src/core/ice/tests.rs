@@ -152,6 +152,29 @@ fn the_newest_nomination_decides_and_before_it_the_first_proof() {
 }
 
 #[test]
+fn a_closed_path_gives_way_to_the_newest_of_the_others() {
+    let now = Instant::now();
+    let mut agent = Agent::lite(credentials(1));
+    let pwd = agent.credentials().pwd.clone();
+    for port in [1, 2, 3] {
+        let check = Request::to(&agent).sealed(&pwd);
+        let at = now + Duration::from_secs(u64::from(port));
+        agent.handle(at, path(port), &check).unwrap();
+    }
+    while agent.poll_event().is_some() {}
+    agent.forget(path(9));
+    assert_eq!((agent.selected(), agent.poll_event()), (Some(path(1)), None));
+    agent.forget(path(1));
+    assert_eq!(agent.poll_event(), Some(AgentEvent::Forgot(path(1))));
+    assert_eq!(agent.selected(), Some(path(3)));
+    agent.forget(path(2));
+    agent.forget(path(3));
+    assert_eq!(agent.selected(), None);
+    agent.handle(now, path(4), &Request::to(&agent).sealed(&pwd)).unwrap();
+    assert_eq!(agent.selected(), Some(path(4)), "the first proof of what follows");
+}
+
+#[test]
 fn nothing_unauthenticated_changes_anything() {
     let now = Instant::now();
     let mut agent = Agent::lite(credentials(1));

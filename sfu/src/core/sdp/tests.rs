@@ -20,6 +20,7 @@ fn answer(offer: &str, fills: &[Fill]) -> (String, Description) {
         fingerprint: &fingerprint,
         setup: DtlsRole::Passive,
         candidates: &["192.0.2.7:7882".parse().unwrap(), "[2001:db8::7]:7882".parse().unwrap()],
+        tcp_candidates: &["192.0.2.7:7882".parse().unwrap()],
         session: 77,
         version: 3,
     };
@@ -108,6 +109,8 @@ fn every_live_section_carries_transport_and_extensions() {
             assert!(lines.contains(&"a=setup:passive") && lines.contains(&"a=ice-ufrag:ours"));
             assert!(lines.contains(&"a=candidate:1 1 udp 2130706431 192.0.2.7 7882 typ host"));
             assert!(lines.contains(&"a=candidate:2 1 udp 2130706175 2001:db8::7 7882 typ host"));
+            let tcp = "a=candidate:3 1 tcp 1520435199 192.0.2.7 7882 typ host tcptype passive";
+            assert!(lines.contains(&tcp), "{text}");
             for extension in [Extension::Mid, Extension::TransportCc, Extension::Rid] {
                 assert_eq!(ours.extension_id(extension), theirs.extension_id(extension));
             }
@@ -224,6 +227,7 @@ fn an_offer_of_our_own_reads_back_and_can_be_answered() {
         fingerprint: &fingerprint,
         setup: DtlsRole::Active,
         candidates: &[],
+        tcp_candidates: &[],
         session: 1,
         version: 1,
     };

@@ -87,8 +87,10 @@ pub struct Local<'a> {
     pub fingerprint: &'a str,
     /// Our DTLS role. An offer says `actpass` whatever this is.
     pub setup: DtlsRole,
-    /// Where we can be reached.
+    /// Where we can be reached by UDP.
     pub candidates: &'a [SocketAddr],
+    /// Where we wait for TCP connections.
+    pub tcp_candidates: &'a [SocketAddr],
     /// Session id: constant for one peer.
     pub session: u64,
     /// Version: one more for every description of the session.
@@ -206,6 +208,15 @@ impl Text {
             let (ip, port) = (address.ip(), address.port());
             let number = index + 1;
             self.line(format_args!("a=candidate:{number} 1 udp {priority} {ip} {port} typ host"));
+        }
+        let number = local.candidates.len();
+        for (index, address) in (0u32..).zip(local.tcp_candidates.iter().take(64)) {
+            // RFC 6544 §4.2: below every UDP candidate; 4 is the direction preference of passive.
+            let priority = 90 << 24 | 4 << 21 | (8_191 - index) << 8 | 255;
+            let (ip, port, number) = (address.ip(), address.port(), number as u32 + index + 1);
+            self.line(format_args!(
+                "a=candidate:{number} 1 tcp {priority} {ip} {port} typ host tcptype passive"
+            ));
         }
         if !local.candidates.is_empty() {
             self.line(format_args!("a=end-of-candidates"));

@@ -1,0 +1,443 @@
+//! ICE-TCP (RFC 6544, passive): framed connections (RFC 4571) for networks that let no UDP out.
+//!
+//! One thread serves all connections of a node. A frame that came goes by a bounded queue to the
+//! shard of the port that was called, and a full queue holds up the readers, so that TCP slows the
+//! senders. What the shard sends waits in the connection's own outbox; a client that reads too
+//! slowly loses the oldest, as on any network. A connection must begin with a Binding request and
+//! get an answer, which only an authenticated one does; strangers are cut off after a moment.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use crossbeam_queue::ArrayQueue;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::{Gate, StartError};
+use crate::core::api::Path;
+
+/// The longest frame taken; what our clients send stays below an Ethernet frame.
+const MAX_FRAME: usize = 4_096;
+/// Frames that may wait for a shard.
+const INBOX: usize = 512;
+/// Trains that may wait for one client.
+const TRAINS: usize = 256;
+/// Bytes that may wait for one client: a second and a half of good video.
+const MAX_WAITING: usize = 384 << 10;
+/// What the kernel may hold back in each direction: more would only be delay.
+const KERNEL_BUFFER: usize = 128 << 10;
+/// A connection has so long to prove whose it is.
+const PROVE_LIMIT: Duration = Duration::from_secs(10);
+/// Frames taken before it has.
+const FRAMES_UNPROVED: u32 = 16;
+/// ICE asks again every few seconds; who says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A client that takes nothing for so long is gone.
+const STALLED: Duration = Duration::from_secs(15);
+/// Connections of a node at the most.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Connections of one address that have not proved whose they are.
+const MAX_UNPROVED: usize = 64;
+/// After an error of the listener (no descriptors left), not at once again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long last words may take to leave when the node stops.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// What a connection tells its shard.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    /// A frame.
+    Frame {
+        /// Over which connection.
+        path: Path,
+        /// When it was read.
+        received: Instant,
+        /// Its content.
+        data: BytesMut,
+    },
+    /// It exists now, and this is the way out.
+    Opened {
+        /// Its number.
+        connection: u64,
+        /// What waits for it.
+        outbox: Arc<Outbox>,
+    },
+    /// It is no more.
+    Closed {
+        /// Its number.
+        connection: u64,
+        /// What the engine knows it as.
+        path: Path,
+    },
+}
+
+/// Datagrams that wait for one client.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    trains: ArrayQueue<Train>,
+    waiting: AtomicUsize,
+    bell: Notify,
+    proved: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Train {
+    segment: usize,
+    contents: Bytes,
+}
+
+impl Train {
+    fn datagrams(&self) -> u64 {
+        self.contents.len().div_ceil(self.segment.max(1)) as u64
+    }
+}
+
+impl Outbox {
+    fn new() -> Self {
+        Self {
+            trains: ArrayQueue::new(TRAINS),
+            waiting: AtomicUsize::new(0),
+            bell: Notify::new(),
+            proved: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds datagrams of `segment` bytes each (the last may be shorter). Returns how many older ones
+    /// had to go for them.
+    pub(super) fn push(&self, segment: usize, contents: Bytes) -> u64 {
+        // The engine answers authenticated requests only.
+        self.proved.store(true, Ordering::Relaxed);
+        let len = contents.len();
+        let mut dropped = 0;
+        while self.waiting.load(Ordering::Relaxed) + len > MAX_WAITING
+            && let Some(oldest) = self.pop()
+        {
+            dropped += oldest.datagrams();
+        }
+        self.waiting.fetch_add(len, Ordering::Relaxed);
+        if let Some(oldest) = self.trains.force_push(Train { segment, contents }) {
+            self.waiting.fetch_sub(oldest.contents.len(), Ordering::Relaxed);
+            dropped += oldest.datagrams();
+        }
+        self.bell.notify_one();
+        dropped
+    }
+
+    fn pop(&self) -> Option<Train> {
+        let train = self.trains.pop()?;
+        self.waiting.fetch_sub(train.contents.len(), Ordering::Relaxed);
+        Some(train)
+    }
+}
+
+/// The thread that serves the connections. Dropping it ends them.
+#[derive(Debug)]
+pub(super) struct Tcp {
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A listener, and the shard that its connections belong to.
+pub(super) struct Door {
+    pub(super) listener: std::net::TcpListener,
+    pub(super) gate: Arc<Gate>,
+    pub(super) inbox: mpsc::Sender<Inbound>,
+}
+
+/// A queue from connections to a shard.
+pub(super) fn inbox() -> (mpsc::Sender<Inbound>, mpsc::Receiver<Inbound>) {
+    mpsc::channel(INBOX)
+}
+
+impl Tcp {
+    /// Listens.
+    pub(super) fn start(doors: Vec<Door>) -> Result<Self, StartError> {
+        let refused = |what| move |source| StartError::System { what, source };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(refused("an event loop"))?;
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let house = Arc::new(House::default());
+        let thread = std::thread::Builder::new().name("ice-tcp".to_owned());
+        let thread = thread
+            .spawn(move || {
+                runtime.block_on(async {
+                    for door in doors {
+                        tokio::spawn(listen(door, Arc::clone(&house)));
+                    }
+                    stopped.notified().await;
+                    sleep(GOODBYE).await;
+                });
+            })
+            .map_err(refused("a thread"))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of TCP connections had panicked");
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug, Default)]
+struct House {
+    next: AtomicU64,
+    open: AtomicUsize,
+    unproved: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl House {
+    /// A place for a connection from this address, unless there are too many.
+    fn admit(self: &Arc<Self>, from: IpAddr) -> Option<Guest> {
+        if self.open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+            return None;
+        }
+        let mut unproved = self.unproved.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = unproved.entry(from).or_default();
+        if *count >= MAX_UNPROVED {
+            return None;
+        }
+        *count += 1;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(Guest { house: Arc::clone(self), from, unproved: true })
+    }
+}
+
+/// One connection's place.
+struct Guest {
+    house: Arc<House>,
+    from: IpAddr,
+    unproved: bool,
+}
+
+impl Guest {
+    fn has_proved(&mut self) {
+        if !std::mem::take(&mut self.unproved) {
+            return;
+        }
+        let mut unproved = self.house.unproved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = unproved.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                unproved.remove(&self.from);
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.has_proved();
+        self.house.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes connections for one shard, for ever.
+async fn listen(door: Door, house: Arc<House>) {
+    let Ok(listener) = TcpListener::from_std(door.listener) else { return };
+    loop {
+        let Ok((stream, remote)) = listener.accept().await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let Some(guest) = house.admit(remote.ip()) else {
+            door.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        let connection = Connection {
+            number: house.next.fetch_add(1, Ordering::Relaxed),
+            remote,
+            outbox: Arc::new(Outbox::new()),
+            gate: Arc::clone(&door.gate),
+            inbox: door.inbox.clone(),
+            guest,
+        };
+        tokio::spawn(connection.serve(stream));
+    }
+}
+
+/// One client's connection.
+struct Connection {
+    number: u64,
+    remote: SocketAddr,
+    outbox: Arc<Outbox>,
+    gate: Arc<Gate>,
+    inbox: mpsc::Sender<Inbound>,
+    guest: Guest,
+}
+
+impl Connection {
+    async fn serve(mut self, mut stream: TcpStream) {
+        let (connection, path) =
+            (self.number, Path::Tcp { connection: self.number, remote: self.remote });
+        // Best effort: without them the connection works, with more delay.
+        let _ = stream.set_nodelay(true);
+        let socket = socket2::SockRef::from(&stream);
+        let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
+        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
+        let outbox = Arc::clone(&self.outbox);
+        let (reader, writer) = stream.split();
+        let writing = write(Arc::clone(&outbox), writer);
+        let told = tokio::select! {
+            told = self.read(reader, path) => told,
+            () = writing => true,
+        };
+        if told {
+            self.tell(Inbound::Closed { connection, path }).await;
+        }
+    }
+
+    /// Reads until the end; says whether the shard knows of the connection.
+    async fn read(&mut self, mut reader: ReadHalf<'_>, path: Path) -> bool {
+        let mut buffer = BytesMut::new();
+        let (opened, mut frames) = (Instant::now(), 0u32);
+        loop {
+            while let Some(frame) = take_frame(&mut buffer) {
+                let welcome = frame.as_ref().is_ok_and(|data| frames > 0 || is_binding(data));
+                let Ok(data) =
+                    frame.map_err(drop).and_then(|data| welcome.then_some(data).ok_or(()))
+                else {
+                    self.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
+                    return frames > 0;
+                };
+                if frames == 0 {
+                    let (connection, outbox) = (self.number, Arc::clone(&self.outbox));
+                    self.tell(Inbound::Opened { connection, outbox }).await;
+                }
+                frames = frames.saturating_add(1);
+                self.tell(Inbound::Frame { path, received: Instant::now(), data }).await;
+            }
+            let proved = self.outbox.proved.load(Ordering::Relaxed);
+            if proved {
+                self.guest.has_proved();
+            }
+            let wait = if proved { SILENCE } else { PROVE_LIMIT.saturating_sub(opened.elapsed()) };
+            if !proved && frames > FRAMES_UNPROVED {
+                return true;
+            }
+            buffer.reserve(2 * MAX_FRAME);
+            match timeout(wait, reader.read_buf(&mut buffer)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return frames > 0,
+            }
+        }
+    }
+
+    async fn tell(&self, inbound: Inbound) {
+        // Fails when the shard has ended.
+        let _ = self.inbox.send(inbound).await;
+        self.gate.wake();
+    }
+}
+
+/// Writes what comes into the outbox; ends when the client does not take it.
+async fn write(outbox: Arc<Outbox>, mut writer: WriteHalf<'_>) {
+    let mut framed = Vec::new();
+    loop {
+        outbox.bell.notified().await;
+        while let Some(train) = outbox.pop() {
+            framed.clear();
+            for datagram in train.contents.chunks(train.segment.max(1)) {
+                let Ok(len) = u16::try_from(datagram.len()) else { continue };
+                framed.extend_from_slice(&len.to_be_bytes());
+                framed.extend_from_slice(datagram);
+            }
+            match timeout(STALLED, writer.write_all(&framed)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The next whole frame; an error when it is longer than anything we take.
+fn take_frame(buffer: &mut BytesMut) -> Option<io::Result<BytesMut>> {
+    loop {
+        let len = usize::from(u16::from_be_bytes(*buffer.first_chunk()?));
+        if len > MAX_FRAME {
+            return Some(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if buffer.len() < 2 + len {
+            return None;
+        }
+        buffer.advance(2);
+        if len > 0 {
+            return Some(Ok(buffer.split_to(len)));
+        }
+    }
+}
+
+/// Whether it can be a Binding request (RFC 8489 §6).
+fn is_binding(data: &[u8]) -> bool {
+    data.starts_with(&[0, 1]) && data.get(4..8) == Some(&[0x21, 0x12, 0xA4, 0x42])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_whole_however_they_are_cut() {
+        let mut buffer = BytesMut::new();
+        let mut taken = Vec::new();
+        for byte in [0, 2, 7, 8, 0, 0, 0, 1, 9, 0] {
+            buffer.extend_from_slice(&[byte]);
+            while let Some(frame) = take_frame(&mut buffer) {
+                taken.push(frame.unwrap().to_vec());
+            }
+        }
+        assert_eq!(taken, [vec![7, 8], vec![9]]);
+        buffer.extend_from_slice(&[0x11, 0xFF]);
+        assert!(take_frame(&mut buffer).is_none(), "waits for 0x0011 bytes");
+        buffer.clear();
+        buffer.extend_from_slice(&[0xFF, 0xFF]);
+        assert!(take_frame(&mut buffer).unwrap().is_err());
+    }
+
+    #[test]
+    fn a_slow_client_loses_the_oldest() {
+        let outbox = Outbox::new();
+        let train = Bytes::from(vec![0; 60_000]);
+        let dropped: u64 = (0..10).map(|_| outbox.push(1_200, train.clone())).sum();
+        assert_eq!(dropped, 4 * 50, "six trains fit");
+        assert!(outbox.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
+        let small: u64 = (0..300).map(|_| outbox.push(10, Bytes::from_static(&[1; 10]))).sum();
+        assert_eq!(small, 6 * 50 + 44, "256 trains fit");
+        let left = std::iter::from_fn(|| outbox.pop()).count();
+        assert_eq!((left, outbox.waiting.load(Ordering::Relaxed)), (TRAINS, 0));
+    }
+
+    #[test]
+    fn one_address_gets_so_many_unproved_places() {
+        let house = Arc::new(House::default());
+        let from = IpAddr::from([192, 0, 2, 1]);
+        let mut guests: Vec<Guest> =
+            (0..MAX_UNPROVED).map(|_| house.admit(from).unwrap()).collect();
+        assert!(house.admit(from).is_none());
+        assert!(house.admit(IpAddr::from([192, 0, 2, 2])).is_some());
+        guests[0].has_proved();
+        assert!(house.admit(from).is_some());
+        drop(guests);
+        assert_eq!(house.open.load(Ordering::Relaxed), 0);
+        assert!(house.unproved.lock().unwrap().is_empty());
+    }
+}
