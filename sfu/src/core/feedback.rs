@@ -167,37 +167,6 @@ impl Room {
         }
     }
 
-    /// Repair and keyframe requests to the publisher of a track.
-    fn repair_due(&mut self, ctx: &mut Context<'_>, key: usize) {
-        let Some(track) = self.tracks.get_mut(key) else { return };
-        let owner = self.participants.get_mut(track.owner);
-        let Some(owner) = owner else { return };
-        let mut keyframes = 0u32;
-        for (at, layer) in track.layers.iter_mut().enumerate() {
-            if layer.keyframes.due().is_some_and(|due| due <= ctx.now) {
-                keyframes |= 1 << at.min(31);
-            }
-            if layer.reception.next_ask().is_none_or(|due| due > ctx.now) {
-                continue;
-            }
-            self.numbers.clear();
-            layer.reception.asks(ctx.now, owner.round_trip, &mut self.numbers);
-            let Some(link) = owner.link.as_mut().filter(|_| !self.numbers.is_empty()) else {
-                continue;
-            };
-            let (sender, media, lost) = (link.ssrc, layer.ssrc, &self.numbers);
-            let write = |out: &mut Vec<u8>| rtcp::write_nack(out, sender, media, lost);
-            if link.send_rtcp(ctx.departures, ctx.counters, write) {
-                ctx.counters.nack_out += lost.len() as u64;
-            }
-        }
-        for at in 0..32 {
-            if keyframes & 1 << at != 0 {
-                self.ask_keyframe(ctx, key, at, Need::Due);
-            }
-        }
-    }
-
     fn transport_feedback(&mut self, ctx: &mut Context<'_>) {
         for (_, participant) in &mut self.participants {
             let Participant { link: Some(link), streams, .. } = participant else { continue };

@@ -41,6 +41,8 @@ pub(super) enum Need {
 pub(super) struct Keyframes {
     asked: Option<Instant>,
     came: Option<Instant>,
+    /// Extended sequence number of the newest keyframe's first packet.
+    newest: u64,
     due: Option<Instant>,
     /// Requests since the last keyframe.
     unanswered: u32,
@@ -94,11 +96,17 @@ impl Keyframes {
         self.due
     }
 
-    /// A keyframe has come: nobody waits any more.
-    pub(super) fn came(&mut self, now: Instant) {
+    /// A keyframe has come, beginning with this packet: nobody waits any more.
+    pub(super) fn came(&mut self, now: Instant, index: u64) {
         self.came = Some(now);
+        self.newest = self.newest.max(index);
         self.due = None;
         self.unanswered = 0;
+    }
+
+    /// Whether what a packet was needed for has been replaced by a keyframe behind it.
+    pub(super) const fn supersedes(&self, index: u64) -> bool {
+        index < self.newest
     }
 
     /// Whether a request that left a viewer a round trip ago knew the newest keyframe.
@@ -159,7 +167,7 @@ mod tests {
         let (mut keyframes, start) = (Keyframes::default(), Instant::now());
         assert_eq!(left(&mut keyframes, start, Need::Start, &[0, 10, 50, 100, 159]), [0]);
         assert_eq!(keyframes.due(), Some(start + ms(160)), "the answer is overdue then");
-        keyframes.came(start + ms(90));
+        keyframes.came(start + ms(90), 1);
         assert_eq!(keyframes.due(), None);
         assert_eq!(left(&mut keyframes, start, Need::Due, &[160, 200]), [0; 0]);
     }
@@ -168,7 +176,7 @@ mod tests {
     fn after_a_keyframe_a_new_need_is_served_at_once() {
         let (mut keyframes, start) = (Keyframes::default(), Instant::now());
         assert_eq!(left(&mut keyframes, start, Need::Repeat, &[0]), [0]);
-        keyframes.came(start + ms(80));
+        keyframes.came(start + ms(80), 1);
         assert_eq!(left(&mut keyframes, start, Need::Start, &[81, 99, 101, 130]), [101]);
     }
 
@@ -190,7 +198,7 @@ mod tests {
             // The answer is always there, and always somebody new.
             if keyframes.want(now, Need::Start, ROUND_TRIP) {
                 count += 1;
-                keyframes.came(now + ms(1));
+                keyframes.came(now + ms(1), at);
             }
         }
         assert!((36..=41).contains(&count), "{count}");
@@ -205,7 +213,7 @@ mod tests {
             let now = start + ms(at);
             if keyframes.want(now, Need::Repeat, ROUND_TRIP) {
                 repeats.push(at);
-                keyframes.came(now + ms(60));
+                keyframes.came(now + ms(60), at);
             }
             if at >= 5_250 && served.is_none() && keyframes.want(now, Need::Start, ROUND_TRIP) {
                 served = Some(at);
@@ -219,7 +227,7 @@ mod tests {
     fn a_request_made_before_the_keyframe_was_seen_is_stale() {
         let (mut keyframes, start) = (Keyframes::default(), Instant::now());
         assert!(!keyframes.answered(start, ROUND_TRIP));
-        keyframes.came(start);
+        keyframes.came(start, 1);
         assert!(keyframes.answered(start + ms(59), ROUND_TRIP));
         assert!(!keyframes.answered(start + ms(60), ROUND_TRIP));
     }

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::keyframes::Need;
 use super::link::Link;
 use super::peer::{DropReason, Received};
+use super::reception::Via;
 use super::red;
 use super::room::Room;
 use super::rtcp;
@@ -16,9 +17,6 @@ use super::rtp::{self, Header};
 use super::streams::{Bound, Marks};
 use super::subscription::{Packet, Verdict};
 use super::track::Track;
-
-/// When a gap may be asked for; [`super::reception`] decides the exact time.
-const GAP_CHECK: std::time::Duration = std::time::Duration::from_millis(6);
 
 impl Room {
     /// A datagram for one participant.
@@ -146,8 +144,8 @@ impl Room {
             ctx.counters.dropped_unbound += 1;
             return;
         }
-        let gapless = layer.reception.next_ask().is_none();
-        let Some(arrival) = layer.reception.record(now, header.sequence) else {
+        let via = if bound.repair { Via::Repair } else { Via::Media };
+        let Some(arrival) = layer.reception.record(now, header.sequence, via) else {
             ctx.counters.dropped_replayed += u64::from(!bound.repair);
             return;
         };
@@ -168,7 +166,7 @@ impl Room {
         let starts =
             arrival.newest && !plain.is_empty() && (!video || begins(codec, plain, vp8, marks));
         if starts && video {
-            layer.keyframes.came(now);
+            layer.keyframes.came(now, arrival.index);
         }
         if video && !plain.is_empty() && !track.subscribers.is_empty() {
             let kept = Cached {
@@ -190,8 +188,8 @@ impl Room {
             vp8,
             payload: plain,
         };
-        if gapless && layer.reception.next_ask().is_some() {
-            self.wake(now + GAP_CHECK);
+        if let Some(ask_at) = arrival.ask_at {
+            self.wake(ask_at);
         }
         if let Some(level) = marks.level.filter(|_| !video && !bound.repair)
             && let Some(sender) = self.participants.get_mut(key)

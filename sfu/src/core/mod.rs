@@ -1,6 +1,7 @@
 //! The pure part of the engine. No runtime, socket, thread, clock, lock or randomness of its own.
 
 pub mod api;
+mod asking;
 pub mod bwe;
 mod cache;
 pub mod codec;
@@ -23,6 +24,7 @@ pub mod peer;
 mod peering;
 mod reception;
 pub mod red;
+mod repair;
 mod requests;
 mod room;
 pub mod rtcp;

@@ -1,27 +1,19 @@
 //! How one RTP stream arrives: extended sequence numbers, repeats, loss, jitter (RFC 3550 §6.4.1,
-//! appendix A), and which packets to ask for again.
+//! appendix A), and which packets are missing; [`super::asking`] decides when to ask for them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::asking::{Asking, Patience};
 use super::rtcp::ReportBlock;
 
 /// Sequence numbers remembered to tell a late packet from a repeated one.
 const WINDOW: u64 = 2_048;
 /// A jump further than this is no loss that repair could heal.
 const MAX_GAP: u64 = 256;
-/// Packets waited for at the most.
-const MAX_MISSING: usize = 512;
 /// A jump further than this is no loss either: the sender has moved on (RFC 3550 appendix A.1).
 const MAX_DROPOUT: u64 = 3_000;
-/// Numbers asked for at once: a request stays below 1,100 bytes however they are spread.
-const MAX_ASKED: usize = 256;
 /// After so many packets in a row from beyond the window, the sender has started anew.
 const RESTART_AFTER: u32 = 32;
-/// Reordering is not loss: wait this long before asking.
-const FIRST_ASK: Duration = Duration::from_millis(6);
-/// No repair is worth waiting for after this.
-const GIVE_UP: Duration = Duration::from_secs(1);
-
 /// The reception of one stream.
 #[derive(Debug)]
 pub(super) struct Reception {
@@ -34,7 +26,7 @@ pub(super) struct Reception {
     jitter: Jitter,
     reported: (u64, u64),
     given_up: u64,
-    missing: Vec<Missing>,
+    asking: Asking,
 }
 
 #[derive(Debug, Default)]
@@ -43,14 +35,6 @@ struct Jitter {
     transit: Option<i64>,
     /// In 1/16 of a clock tick.
     scaled: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Missing {
-    index: u64,
-    since: Instant,
-    ask_at: Instant,
-    asked: u32,
 }
 
 /// What a packet is to its stream.
@@ -62,6 +46,23 @@ pub(super) struct Arrival {
     pub(super) newest: bool,
     /// It left a gap too wide for repair.
     pub(super) torn: bool,
+    /// It left a gap; when to ask for what is missing.
+    pub(super) ask_at: Option<Instant>,
+}
+
+impl Arrival {
+    const fn late(index: u64) -> Self {
+        Self { index, newest: false, torn: false, ask_at: None }
+    }
+}
+
+/// How a packet came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// On the media stream, as it was first sent; or again, where there is no other way.
+    Media,
+    /// On the repair stream.
+    Repair,
 }
 
 impl Reception {
@@ -76,7 +77,7 @@ impl Reception {
             jitter: Jitter::default(),
             reported: (0, 0),
             given_up: 0,
-            missing: Vec::new(),
+            asking: Asking::default(),
         }
     }
 
@@ -86,14 +87,14 @@ impl Reception {
     }
 
     /// Takes note of a packet. `None`: seen before, or too old to tell.
-    pub(super) fn record(&mut self, now: Instant, sequence: u16) -> Option<Arrival> {
+    pub(super) fn record(&mut self, now: Instant, sequence: u16, via: Via) -> Option<Arrival> {
         if !self.started() {
             // One cycle up, so that packets from before the first have a number too.
             let index = (1 << 16) + u64::from(sequence);
             (self.first, self.highest) = (index, index);
             self.received = 1;
             self.mark(index);
-            return Some(Arrival { index, newest: true, torn: false });
+            return Some(Arrival { newest: true, ..Arrival::late(index) });
         }
         let ahead = sequence.wrapping_sub(self.highest as u16);
         if ahead != 0 && ahead < 0x8000 {
@@ -113,8 +114,8 @@ impl Reception {
         }
         self.mark(index);
         self.received += 1;
-        self.missing.retain(|missing| missing.index != index);
-        Some(Arrival { index, newest: false, torn: false })
+        self.asking.came(now, index, via);
+        Some(Arrival::late(index))
     }
 
     fn advance(&mut self, now: Instant, ahead: u64) -> Arrival {
@@ -123,26 +124,26 @@ impl Reception {
             self.unmark(skipped);
         }
         let torn = ahead > MAX_GAP;
+        let mut ask_at = None;
         if torn {
-            self.given_up += self.missing.len() as u64;
+            self.given_up += self.asking.abandon();
             if ahead > MAX_DROPOUT {
                 self.first += ahead - 1;
             } else {
                 self.given_up += ahead - 1;
             }
-            self.missing.clear();
         } else if ahead > 1 {
-            let room = MAX_MISSING.saturating_sub(self.missing.len());
-            let gap = (self.highest + 1..index).take(room);
-            self.given_up += (ahead - 1).saturating_sub(room as u64);
-            let ask_at = now + FIRST_ASK;
-            self.missing.extend(gap.map(|index| Missing { index, since: now, ask_at, asked: 0 }));
+            let (at, refused) = self.asking.miss(now, self.highest + 1..index);
+            self.given_up += refused;
+            ask_at = Some(at);
+        } else {
+            self.asking.in_order();
         }
         self.highest = index;
         self.stale = 0;
         self.received += 1;
         self.mark(index);
-        Arrival { index, newest: true, torn }
+        Arrival { index, newest: true, torn, ask_at }
     }
 
     /// Interarrival jitter, RFC 3550 appendix A.8. Repair must not be fed here.
@@ -162,23 +163,29 @@ impl Reception {
     }
 
     /// When [`Self::asks`] has something, if ever.
-    pub(super) fn next_ask(&self) -> Option<Instant> {
-        self.missing.iter().map(|missing| missing.ask_at).min()
+    pub(super) const fn next_ask(&self) -> Option<Instant> {
+        self.asking.due()
     }
 
-    /// Collects the sequence numbers to ask for now, and plans the next time: after a round trip,
-    /// then with growing distance.
-    pub(super) fn asks(&mut self, now: Instant, round_trip: Duration, into: &mut Vec<u16>) {
-        let before = self.missing.len();
-        self.missing.retain(|missing| now.saturating_duration_since(missing.since) < GIVE_UP);
-        self.given_up += (before - self.missing.len()) as u64;
-        let due = self.missing.iter_mut().filter(|missing| missing.ask_at <= now);
-        for missing in due.take(MAX_ASKED) {
-            into.push(missing.index as u16);
-            missing.asked += 1;
-            let wait = round_trip.max(Duration::from_millis(20)) * (missing.asked + 1) / 2;
-            missing.ask_at = now + wait + Duration::from_millis(10);
-        }
+    /// Collects the sequence numbers to ask for now, plans the next time, and tells `given_up` what
+    /// is not worth waiting for any more.
+    pub(super) fn asks(
+        &mut self,
+        now: Instant,
+        patience: &Patience,
+        into: &mut Vec<u16>,
+        mut given_up: impl FnMut(u64),
+    ) {
+        let count = &mut self.given_up;
+        self.asking.asks(now, patience, into, |index| {
+            *count += 1;
+            given_up(index);
+        });
+    }
+
+    /// Nobody needs this stream now: nothing is asked for.
+    pub(super) fn forgo(&mut self) {
+        self.given_up += self.asking.abandon();
     }
 
     /// Packets that repair has given up since the last call.
@@ -233,11 +240,13 @@ impl Reception {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn feed(reception: &mut Reception, now: Instant, sequences: &[u16]) -> Vec<Option<u64>> {
-        let one = |sequence: &u16| reception.record(now, *sequence).map(|arrival| arrival.index);
-        sequences.iter().map(one).collect()
+        let one = |sequence: &u16| reception.record(now, *sequence, Via::Media);
+        sequences.iter().map(one).map(|arrival| arrival.map(|arrival| arrival.index)).collect()
     }
 
     #[test]
@@ -262,46 +271,10 @@ mod tests {
     fn packets_before_the_first_are_late_not_new() {
         let mut reception = Reception::new();
         let now = Instant::now();
-        let first = reception.record(now, 0).unwrap();
-        let before = reception.record(now, 65_535).unwrap();
+        let first = reception.record(now, 0, Via::Media).unwrap();
+        let before = reception.record(now, 65_535, Via::Media).unwrap();
         assert_eq!(before.index + 1, first.index);
         assert!(!before.newest);
-    }
-
-    #[test]
-    fn gaps_are_asked_for_until_they_are_filled() {
-        let mut reception = Reception::new();
-        let mut now = Instant::now();
-        feed(&mut reception, now, &[10, 13]);
-        let mut asked = Vec::new();
-        reception.asks(now, Duration::from_millis(50), &mut asked);
-        assert!(asked.is_empty(), "reordering gets its chance");
-        now += FIRST_ASK;
-        assert_eq!(reception.next_ask(), Some(now));
-        reception.asks(now, Duration::from_millis(50), &mut asked);
-        assert_eq!(asked, [11, 12]);
-        asked.clear();
-        reception.record(now, 12);
-        now += Duration::from_millis(100);
-        reception.asks(now, Duration::from_millis(50), &mut asked);
-        assert_eq!(asked, [11]);
-        reception.record(now, 11);
-        assert_eq!(reception.next_ask(), None);
-    }
-
-    #[test]
-    fn asking_ends_after_a_second_and_grows_rarer() {
-        let mut reception = Reception::new();
-        let start = Instant::now();
-        feed(&mut reception, start, &[10, 12]);
-        let mut asked = Vec::new();
-        for step in 0..2_000 {
-            let now = start + Duration::from_millis(step);
-            reception.asks(now, Duration::from_millis(50), &mut asked);
-        }
-        assert!((4..=8).contains(&asked.len()), "{}", asked.len());
-        assert_eq!((reception.take_given_up(), reception.take_given_up()), (1, 0));
-        assert_eq!(reception.next_ask(), None);
     }
 
     #[test]
@@ -309,7 +282,7 @@ mod tests {
         let mut reception = Reception::new();
         let now = Instant::now();
         feed(&mut reception, now, &[10]);
-        assert!(reception.record(now, 5_000).unwrap().torn);
+        assert!(reception.record(now, 5_000, Via::Media).unwrap().torn);
         assert_eq!(reception.next_ask(), None);
     }
 
@@ -318,7 +291,7 @@ mod tests {
         let mut reception = Reception::new();
         let now = Instant::now();
         feed(&mut reception, now, &[30_000]);
-        let taken = (0..100).filter(|at| reception.record(now, *at).is_some()).count();
+        let taken = (0..100).filter(|at| reception.record(now, *at, Via::Media).is_some()).count();
         assert_eq!(taken, 69);
     }
 
@@ -339,8 +312,8 @@ mod tests {
         let start = Instant::now();
         let mut steady = Reception::new();
         let mut uneven = Reception::new();
-        steady.record(start, 0);
-        uneven.record(start, 0);
+        steady.record(start, 0, Via::Media);
+        uneven.record(start, 0, Via::Media);
         for at in 0..200u32 {
             let due = start + Duration::from_millis(20) * at;
             steady.measure(due, at * 960, 48_000);

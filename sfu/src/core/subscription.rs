@@ -180,6 +180,14 @@ impl Subscription {
         self.binding.is_some() && !self.wish.disabled
     }
 
+    /// Whether it gets a layer, or waits to get it.
+    pub(super) fn needs(&self, layer: usize) -> bool {
+        let of = |target: Option<Target>| {
+            target.is_some_and(|target| usize::from(target.stream) == layer)
+        };
+        self.is_flowing() && (of(self.current) || of(self.target))
+    }
+
     /// Stops in place; the next packet that starts something goes on without a gap.
     pub(super) fn pause(&mut self) {
         self.spans.end();
