@@ -121,6 +121,7 @@ impl Room {
             self.ask_for_sections(ctx, key);
         }
         self.lifecycle(ctx);
+        self.wishes_due(ctx);
         for track in self.track_keys() {
             self.repair_due(ctx, track);
         }
@@ -132,6 +133,7 @@ impl Room {
                     track.measure(ctx.now);
                 }
                 self.retarget(ctx, track);
+                self.review_demand(ctx, track);
             }
         }
         if ctx.now >= self.reports_at {
@@ -150,7 +152,7 @@ impl Room {
         let regular = regular.into_iter().filter(|_| flowing);
         let people = self.participants.iter().flat_map(|(_, other)| {
             let peer = other.link.as_ref().and_then(|link| link.peer.poll_timeout());
-            [peer, other.negotiation.due()]
+            [peer, other.negotiation.due(), other.wants.due()]
         });
         let layers = self.tracks.iter().flat_map(|(_, track)| &track.layers);
         let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframes.due()]);

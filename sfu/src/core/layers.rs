@@ -33,6 +33,8 @@ pub(super) struct Layer {
     pub(super) report: Option<(SenderInfo, Instant)>,
     /// When media last came.
     pub(super) heard: Option<Instant>,
+    /// The publisher was told to stop it: it does not flow, though its last packets still come.
+    pub(super) stopped: bool,
     /// When its publisher is asked for a keyframe.
     pub(super) keyframes: Keyframes,
     /// What it costs.
@@ -51,6 +53,7 @@ impl Layer {
             cache: Cache::default(),
             report: None,
             heard: None,
+            stopped: false,
             keyframes: Keyframes::default(),
             meter: Meter::default(),
         }
@@ -85,7 +88,9 @@ impl Layer {
         header: &Header,
         payload: usize,
     ) {
-        self.heard = Some(now);
+        if !self.stopped {
+            self.heard = Some(now);
+        }
         let temporal = vp8.and_then(|vp8| vp8.temporal).unwrap_or(0);
         let place = Place { temporal, ..Place::default() };
         self.meter.count(place, header.timestamp, header.len + payload);

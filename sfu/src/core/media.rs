@@ -149,7 +149,7 @@ impl Room {
             ctx.counters.dropped_replayed += u64::from(!bound.repair);
             return;
         };
-        let first = layer.heard.is_none();
+        let first = layer.heard.is_none() && !layer.stopped;
         if !bound.repair {
             layer.reception.measure(received, header.timestamp, clock);
         }

@@ -9,6 +9,7 @@ mod context;
 pub mod counters;
 mod data;
 pub mod descriptor;
+mod dynacast;
 pub mod engine;
 mod feedback;
 pub mod ice;

@@ -75,9 +75,18 @@ pub(super) struct Wants {
     pub(super) settings: BTreeMap<TrackSid, Wish>,
     /// Before anything was said of a track.
     pub(super) initial: Wish,
+    /// Settings said lately have been applied; newer ones wait until then.
+    pub(super) settled: Option<Instant>,
+    /// Settings wait.
+    pub(super) unsettled: bool,
 }
 
 impl Wants {
+    /// When waiting settings are to be applied.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.settled.filter(|_| self.unsettled)
+    }
+
     /// Whether it wants a track.
     pub(super) fn track(&self, sid: &TrackSid) -> bool {
         self.said.get(sid).copied().unwrap_or(self.automatic)
@@ -155,6 +164,8 @@ impl Participant {
                 said: BTreeMap::new(),
                 settings: BTreeMap::new(),
                 initial: Wish::initial(join.adaptive_stream),
+                settled: None,
+                unsettled: false,
             },
             audience: Audience { everyone: true, allowed: Vec::new() },
             data: DataState::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::api::{
     AddTrack, LeaveReason, MediaKind, Private, Profile, Refusal, Request, SessionEvent, Source,
@@ -10,9 +11,12 @@ use super::api::{
 use super::context::Context;
 use super::layers::Wish;
 use super::negotiation::Pending;
-use super::participant::Audience;
+use super::participant::{Audience, Wants};
 use super::room::Room;
 use super::track::sid_letters;
+
+/// Settings of one subscriber are applied no closer than this.
+const SETTLE_DISTANCE: Duration = Duration::from_millis(100);
 
 impl Room {
     /// A client asks something of its participant.
@@ -42,8 +46,9 @@ impl Room {
                 let fps = fps.try_into().unwrap_or(u8::MAX);
                 let wish = Wish { disabled, quality, height, fps };
                 for track in tracks {
-                    self.set_wish(ctx, key, track, wish);
+                    self.remember_wish(ctx, key, track, wish);
                 }
+                self.settle_wishes(ctx, key);
             }
             Request::SubscriptionPermission { all_participants, allowed } => {
                 let Some(participant) = self.participants.get_mut(key) else { return };
@@ -171,22 +176,52 @@ impl Room {
         }
     }
 
-    fn set_wish(&mut self, ctx: &mut Context<'_>, key: usize, sid: TrackSid, wish: Wish) {
-        let track = self.by_sid(&sid);
+    fn remember_wish(&mut self, ctx: &Context<'_>, key: usize, sid: TrackSid, wish: Wish) {
         let Some(participant) = self.participants.get_mut(key) else { return };
+        let subscribed = participant.subscriptions.iter().any(|(_, other)| other.sid == sid);
         let settings = &mut participant.wants.settings;
-        if settings.len() < ctx.config.limits.remembered_tracks || settings.contains_key(&sid) {
+        let room = settings.len() < ctx.config.limits.remembered_tracks;
+        if room || subscribed || settings.contains_key(&sid) {
             settings.insert(sid, wish);
         }
-        let Some(track) = track else { return };
-        let Some(at) = participant.subscription_of(track) else { return };
-        if let Some(subscription) = participant.subscriptions.get_mut(at) {
+    }
+
+    /// Applies what a subscriber wants of its tracks: at once, but not again before
+    /// [`SETTLE_DISTANCE`], so that a flood of settings costs no more than a few of them.
+    fn settle_wishes(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let wants = &mut participant.wants;
+        if let Some(at) = wants.settled.filter(|at| *at > ctx.now) {
+            wants.unsettled = true;
+            return self.wake(at);
+        }
+        wants.settled = Some(ctx.now + SETTLE_DISTANCE);
+        wants.unsettled = false;
+        let mut changed = Vec::new();
+        for (_, subscription) in &mut participant.subscriptions {
+            let wish = participant.wants.wish(&subscription.sid);
+            if wish == subscription.wish {
+                continue;
+            }
             subscription.wish = wish;
             if wish.disabled {
                 subscription.pause();
             }
+            changed.push(subscription.track);
         }
-        self.retarget(ctx, track);
+        for track in changed {
+            self.retarget(ctx, track);
+            self.review_demand(ctx, track);
+        }
+    }
+
+    /// Applies the settings that have waited long enough.
+    pub(super) fn wishes_due(&mut self, ctx: &mut Context<'_>) {
+        let due = |wants: &Wants| wants.due().is_some_and(|at| at <= ctx.now);
+        let due = self.participants.iter().filter(|(_, other)| due(&other.wants));
+        for key in due.map(|(key, _)| key).collect::<Vec<usize>>() {
+            self.settle_wishes(ctx, key);
+        }
     }
 
     fn update_profile(
@@ -239,8 +274,9 @@ impl Room {
             })
             .collect();
         for (sid, wish) in wishes {
-            self.set_wish(ctx, key, sid, wish);
+            self.remember_wish(ctx, key, sid, wish);
         }
+        self.settle_wishes(ctx, key);
     }
 
     /// Asks a publisher to mute a track.

@@ -166,6 +166,7 @@ impl Room {
         let last_data_sequence = participant.data.last_sequence;
         let event = SessionEvent::Resumed { last_data_sequence, room, participants: everyone };
         ctx.tell(Some(resume.session), event);
+        self.repeat_demand(ctx, key);
         if let Some(info) = self.info_of(key) {
             ctx.report(self.key, NodeEvent::Participant { info });
         }

@@ -76,6 +76,7 @@ impl Room {
             ctx.tell(owner.session, SessionEvent::TrackSubscribed { track: sid });
         }
         self.needs_offer(ctx.now, subscriber);
+        self.review_demand(ctx, key);
     }
 
     fn unsubscribe(&mut self, subscriber: usize, key: usize) {

@@ -6,6 +6,7 @@ use super::api::{
     AddTrack, AnnouncedCodec, LayerInfo, MediaKind, Quality, Source, TrackInfo, TrackSid,
 };
 use super::codec::Codec;
+use super::dynacast::Demand;
 use super::ladder::{Rung, Rungs, Target};
 use super::layers::{Layer, Wish, choose, newest, sort_rids};
 use super::sdp::{PayloadType, Section};
@@ -33,6 +34,8 @@ pub(super) struct Track {
     pub(super) subscribers: Vec<(usize, usize)>,
     /// The publisher was told of its first subscriber.
     pub(super) told_subscribed: bool,
+    /// Which of its rungs are wanted.
+    pub(super) demand: Demand,
 }
 
 impl Track {
@@ -83,6 +86,7 @@ impl Track {
             layers,
             subscribers: Vec::new(),
             told_subscribed: false,
+            demand: Demand::new(),
         };
         track.take_streams(section);
         Some(track)

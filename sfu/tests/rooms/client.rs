@@ -66,6 +66,8 @@ pub struct Client {
     pub has_video_codec: bool,
     pub asks_again: bool,
     pub obeys_questions: bool,
+    /// Sends only what it was told that anybody wants.
+    pub dynacast: bool,
     /// Reads no answers.
     pub quiet: bool,
     pub setup_sent: Setup,
@@ -115,6 +117,7 @@ impl Client {
             has_video_codec: true,
             asks_again: false,
             obeys_questions: true,
+            dynacast: false,
             quiet: false,
             setup_sent: Setup::ActPass,
             peer: None,
@@ -246,11 +249,29 @@ impl Client {
             SessionEvent::TrackPublished { cid, track } => {
                 self.published.insert(cid.clone(), track.clone());
             }
+            SessionEvent::SubscribedQuality { track, codecs } if self.dynacast => {
+                self.send_only(track, &codecs[0].1);
+            }
             SessionEvent::Left { reason, resume } => self.ended = Some((*reason, *resume)),
             _ => {}
         }
         self.log.push(event);
         offers
+    }
+
+    /// Starts and stops the encodings of a track, as SDKs do: by the rank of their names.
+    fn send_only(&mut self, track: &TrackSid, rungs: &[bool; 3]) {
+        let published = self.published.values();
+        let Some(info) = published.into_iter().find(|info| info.sid == *track) else { return };
+        let cid = &info.announced.cid;
+        let Some(source) = self.sources.iter_mut().find(|source| source.cid == *cid) else {
+            return;
+        };
+        for encoding in &mut source.encodings {
+            let rank = ["q", "h", "f"].iter().position(|rid| *rid == encoding.rid).unwrap_or(0);
+            encoding.keyframe_wanted |= rungs[rank] && !encoding.active;
+            encoding.active = rungs[rank];
+        }
     }
 
     fn answered(&mut self, now: Instant, text: &str, carried: Vec<(String, TrackSid)>) {

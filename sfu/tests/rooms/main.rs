@@ -9,6 +9,7 @@
 
 mod client;
 mod data;
+mod dynacast;
 mod forwarding;
 mod hostile;
 mod people;
