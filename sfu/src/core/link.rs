@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use super::bwe::{Cargo, Estimator};
 use super::counters::Counters;
 use super::outgoing::Outgoing;
 use super::peer::Peer;
+use super::rtp;
 
 /// Which participant of which room: slab keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +31,35 @@ pub(super) struct Departures {
 /// Arenas kept for the next turn.
 const SPARE: usize = 256;
 
+/// The estimate before anything is known: two lower layers fit, and probes double it within a second.
+const START_BPS: u64 = 500_000;
+/// What sealing adds to a packet: the tag of AES-GCM (RFC 7714 §5.2).
+const TAG: usize = 16;
+
+/// What a packet is for: who may wait, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Leaves at once.
+    Audio,
+    /// Waits while the link is full.
+    Video,
+    /// Sent again: leaves at once.
+    Repair,
+    /// Of a probe.
+    #[allow(dead_code, reason = "probes send it")]
+    Padding,
+}
+
+impl Class {
+    const fn cargo(self) -> Cargo {
+        match self {
+            Self::Audio | Self::Video => Cargo::Media,
+            Self::Repair => Cargo::Repair,
+            Self::Padding => Cargo::Padding,
+        }
+    }
+}
+
 /// The way to one participant.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -40,6 +71,10 @@ pub(super) struct Link {
     pub(super) ssrc: u32,
     /// We are the DTLS client.
     pub(super) active: bool,
+    /// What the link carries; made when there is something to send.
+    pub(super) estimator: Option<Box<Estimator>>,
+    /// Id of the header extension that carries transport-wide numbers; 0 = not taken.
+    number_id: u8,
     route: Route,
     queued: bool,
 }
@@ -48,13 +83,31 @@ impl Link {
     /// A link with nothing to send.
     pub(super) fn new(peer: Peer, route: Route, ssrc: u32, active: bool) -> Self {
         let outgoing = Outgoing::default();
-        Self { peer: Box::new(peer), outgoing, ssrc, active, route, queued: false }
+        Self {
+            peer: Box::new(peer),
+            outgoing,
+            ssrc,
+            active,
+            estimator: None,
+            number_id: 0,
+            route,
+            queued: false,
+        }
     }
 
-    /// Writes an RTP packet with `write`, which returns the header's length, seals and queues it.
-    /// Returns the length of what was queued.
+    /// The other side receives media, and reports on numbers in the header extension `number_id`
+    /// (0 = it does not).
+    pub(super) fn receives(&mut self, now: Instant, number_id: u8) {
+        self.number_id = number_id;
+        self.estimator.get_or_insert_with(|| Box::new(Estimator::new(now, START_BPS)));
+    }
+
+    /// Writes an RTP packet with `write`, which returns the header's length, numbers, seals and queues
+    /// it. Returns the length of what was queued.
     pub(super) fn send_rtp(
         &mut self,
+        now: Instant,
+        class: Class,
         departures: &mut Departures,
         counters: &mut Counters,
         write: impl FnOnce(&mut Vec<u8>) -> Option<usize>,
@@ -62,7 +115,14 @@ impl Link {
         let path = self.peer.path()?;
         self.equip(departures);
         let (buffer, start) = self.outgoing.buffer();
-        let sealed = write(buffer).is_some_and(|header| self.peer.seal_rtp(buffer, start, header));
+        let sealed = write(buffer).is_some_and(|header| {
+            if let Some(estimator) = self.estimator.as_mut().filter(|_| self.number_id != 0) {
+                let len = buffer.len() - start + TAG;
+                let number = estimator.sent(now, len, class.cargo(), None);
+                rtp::set_first_extension(buffer, start, self.number_id, number);
+            }
+            self.peer.seal_rtp(buffer, start, header)
+        });
         if !sealed {
             self.outgoing.abandon(start);
             return None;

@@ -7,7 +7,7 @@ use super::cache::Cached;
 use super::codec::{Codec, Vp8, keyframe_start};
 use super::context::Context;
 use super::keyframes::Need;
-use super::link::Link;
+use super::link::{Class, Link};
 use super::peer::{DropReason, Received};
 use super::reception::Via;
 use super::red;
@@ -229,6 +229,7 @@ impl Room {
         packet: &Packet<'_>,
     ) -> bool {
         let Some(track) = self.tracks.get(key) else { return false };
+        let class = if track.kind() == MediaKind::Video { Class::Video } else { Class::Audio };
         let mut waiting = false;
         for (subscriber, subscription) in &track.subscribers {
             let Some(person) = self.participants.get_mut(*subscriber) else { continue };
@@ -242,7 +243,8 @@ impl Room {
             match sub.admit(ctx.now, clock, packet) {
                 Verdict::Send(shift) => {
                     let write = |out: &mut Vec<u8>| sub.write(out, &shift, packet);
-                    if let Some(len) = link.send_rtp(ctx.departures, ctx.counters, write) {
+                    let len = link.send_rtp(ctx.now, class, ctx.departures, ctx.counters, write);
+                    if let Some(len) = len {
                         sub.count(&shift, packet, link.outgoing.last(len));
                     }
                 }
@@ -334,7 +336,7 @@ fn send_repair(
     link: &mut Link,
     write: impl FnOnce(&mut Vec<u8>) -> Option<usize>,
 ) -> bool {
-    link.send_rtp(ctx.departures, ctx.counters, write).is_some()
+    link.send_rtp(ctx.now, Class::Repair, ctx.departures, ctx.counters, write).is_some()
 }
 
 /// Whether a subscription to a video layer can start at this packet.

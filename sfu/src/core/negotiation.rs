@@ -127,6 +127,7 @@ impl Room {
             self.announce(ctx, key);
         }
         self.find_unreadable(ctx, key, &offer);
+        self.learn_receiver(ctx.now, key);
         self.answer(ctx, key, id, &offer, &fills);
         for track in changes.published {
             self.reconcile_all(ctx, track);
@@ -375,6 +376,16 @@ impl Room {
         }
     }
 
+    /// What the participant tells of what it receives from us. In a bundle one id means one thing.
+    fn learn_receiver(&mut self, now: Instant, key: usize) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let bindings = participant.subscriptions.iter().filter_map(|(_, sub)| sub.binding.as_ref());
+        let number_id = bindings.map(|binding| binding.number_id).max();
+        if let (Some(link), Some(number_id)) = (&mut participant.link, number_id) {
+            link.receives(now, number_id);
+        }
+    }
+
     fn answer(
         &mut self,
         ctx: &mut Context<'_>,
@@ -491,7 +502,9 @@ fn free_sections(participant: &Participant, kind: MediaKind) -> u32 {
 
 /// How a section would carry a track; `None` when its writer has not the codec.
 fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<Binding> {
-    let payload_type = section.codec(&track.codec_name)?.pt;
+    let codec = section.codec(&track.codec_name)?;
+    let payload_type = codec.pt;
+    let feeds = codec.feedback.iter().any(|kind| kind == "transport-cc");
     let red = section.red_of(payload_type).filter(|_| reads_red && track.red_type.is_some());
     let video = track.kind() == MediaKind::Video;
     Some(Binding {
@@ -500,6 +513,7 @@ fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<Binding> {
         repair_type: section.rtx_of(payload_type).filter(|_| video).map(|rtx| rtx.pt),
         red_type: red.map(|red| red.pt),
         descriptor_id: section.extension_id(Extension::DependencyDescriptor).unwrap_or(0),
+        number_id: section.extension_id(Extension::TransportCc).filter(|_| feeds).unwrap_or(0),
     })
 }
 

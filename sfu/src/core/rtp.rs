@@ -187,6 +187,26 @@ pub fn write_header(
     out.len() - start
 }
 
+/// Sets the first header extension element of the packet at `start`, if it has this id and two bytes:
+/// what [`write_header`] left room for, and is known only when the packet leaves.
+pub fn set_first_extension(buffer: &mut [u8], start: usize, id: u8, value: u16) {
+    let Some(packet) = buffer.get_mut(start..) else { return };
+    let Some([first, ..]) = packet.first_chunk::<MIN_HEADER>() else { return };
+    let block = csrc_end(*first);
+    if first & 0x10 == 0 {
+        return;
+    }
+    let Some([p0, p1, _, _, head, len, ..]) = packet.get(block..block + 8) else { return };
+    let at = if u16::from_be_bytes([*p0, *p1]) == ONE_BYTE {
+        (*head == id << 4 | 1).then_some(block + 5)
+    } else {
+        (*head == id && *len == 2).then_some(block + 6)
+    };
+    if let Some(place) = at.and_then(|at| packet.get_mut(at..at + 2)) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
 /// Where the CSRC list of a packet with this first byte ends.
 const fn csrc_end(first: u8) -> usize {
     MIN_HEADER + 4 * (first & 15) as usize
@@ -234,6 +254,25 @@ mod tests {
         }
         assert_eq!(packet(&[], b"").len(), 12);
         assert_eq!(packet(&[(0, b"a"), (1, &[0; 256])], b"").len(), 12);
+    }
+
+    #[test]
+    fn the_first_element_can_be_set_afterwards() {
+        let long = [6; 20];
+        for rest in [&[(5, &[6][..])][..], &[(5, &long[..])], &[]] {
+            let elements = [&[(3, &[0, 0][..])][..], rest].concat();
+            let mut bytes = vec![0xEE; 5];
+            bytes.extend(packet(&elements, b"body"));
+            let before = bytes.clone();
+            set_first_extension(&mut bytes, 5, 4, 0x1234);
+            assert_eq!(bytes, before, "another id");
+            set_first_extension(&mut bytes, 5, 3, 0x1234);
+            let expected = [&[(3, &[0x12, 0x34][..])][..], rest].concat();
+            assert_eq!(extensions(&bytes[5..]).collect::<Vec<_>>(), expected);
+            for cut in 0..30 {
+                set_first_extension(&mut bytes[..cut], 5, 3, 0);
+            }
+        }
     }
 
     #[test]

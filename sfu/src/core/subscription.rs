@@ -54,6 +54,8 @@ pub(super) struct Binding {
     pub(super) red_type: Option<u8>,
     /// Id of the dependency descriptor, 0 = not taken.
     pub(super) descriptor_id: u8,
+    /// Id of the transport-wide number, 0 = not taken.
+    pub(super) number_id: u8,
 }
 
 /// What becomes of a packet.
@@ -346,7 +348,10 @@ impl Subscription {
         packet: &Packet<'_>,
     ) -> usize {
         let timestamp = packet.timestamp.wrapping_sub(shift.timestamp);
-        let id = self.binding.as_ref().map_or(0, |binding| binding.descriptor_id);
+        let ids = self.binding.as_ref().map(|binding| (binding.number_id, binding.descriptor_id));
+        let (number_id, id) = ids.unwrap_or_default();
+        // The number itself is set when the packet leaves.
+        let number = (number_id, &[0, 0][..]);
         if id == 0 || packet.descriptor.is_empty() {
             return rtp::write_header(
                 out,
@@ -355,7 +360,7 @@ impl Subscription {
                 sequence,
                 timestamp,
                 ssrc,
-                &[],
+                &[number],
             );
         }
         let mut descriptor = [0; 255];
@@ -365,8 +370,8 @@ impl Subscription {
         if let (Some(frame), Some(place)) = (frame_number(value), value.get_mut(1..3)) {
             place.copy_from_slice(&frame.wrapping_sub(shift.frame).to_be_bytes());
         }
-        let extension = [(id, &*value)];
-        rtp::write_header(out, packet.marker, payload_type, sequence, timestamp, ssrc, &extension)
+        let elements = [number, (id, &*value)];
+        rtp::write_header(out, packet.marker, payload_type, sequence, timestamp, ssrc, &elements)
     }
 
     /// Counts a packet that was sent; audio is kept as it was sealed.
@@ -456,6 +461,7 @@ mod tests {
             repair_type: Some(97),
             red_type: None,
             descriptor_id: 12,
+            number_id: 0,
         });
         sub.target = Some(Target::whole(0));
         sub
