@@ -84,3 +84,19 @@ export async function longestAudioGap(page: Page, ms: number): Promise<number> {
     return Math.max(gap, performance.now() - at);
   }, ms);
 }
+
+/** What the page's media travels on, and where to: the page was opened with `watchPeers`. */
+export async function used(page: Page): Promise<{ protocol: string; address: string }[]> {
+  return page.evaluate(async () => {
+    const found: { protocol: string; address: string }[] = [];
+    const { peers } = window as unknown as { peers: RTCPeerConnection[] };
+    for (const peer of peers.filter((p) => p.connectionState === 'connected')) {
+      const stats = [...((await peer.getStats()) as unknown as Map<string, Record<string, string>>).values()];
+      const transport = stats.find((s) => s.type === 'transport')!;
+      const pair = stats.find((s) => s.id === transport.selectedCandidatePairId)!;
+      const { protocol, address } = stats.find((s) => s.id === pair.remoteCandidateId)!;
+      found.push({ protocol: protocol!, address: address! });
+    }
+    return found;
+  });
+}
