@@ -34,6 +34,7 @@ mod media;
 mod negotiation;
 mod participant;
 mod receiver;
+pub mod recording;
 mod sender;
 mod session;
 mod signal;
