@@ -62,6 +62,7 @@ describe('the words about the link', () => {
         speaking: false,
         weak: false,
         stalled: false,
+        picturePaused: false,
       },
     ],
     weak: false,
@@ -111,6 +112,14 @@ describe('the words about the link', () => {
     expect(linkWords({ ...facts, session }).text).toBe('Connected');
   });
 
+  it('tells that a picture is paused, before anything about weak links', () => {
+    const people = facts.people.map((p) => ({ ...p, picturePaused: true }));
+    expect(linkWords({ ...facts, people, weak: true })).toMatchObject({
+      text: 'The picture is paused, the voice is safe',
+      tone: 'warn',
+    });
+  });
+
   it('names who is missing', () => {
     expect(linkWords({ ...facts, people: [] }).text).toBe('Waiting for Dr. Ines Moreau');
   });
@@ -119,6 +128,8 @@ describe('the words about the link', () => {
 describe('the judgement of the link', () => {
   const sample = (over: Partial<LinkSample>): LinkSample => ({
     received: 1_000,
+    sound: 0,
+    picture: 0,
     lost: 0,
     sendLoss: 0,
     roundTripMs: 40,
@@ -130,20 +141,28 @@ describe('the judgement of the link', () => {
     const report = (entries: object[]) =>
       new Map(entries.map((e, i) => [String(i), e])) as unknown as RTCStatsReport;
     const link = readLink([
-      report([{ type: 'inbound-rtp', packetsReceived: 100, packetsLost: 2 }]),
+      report([{ type: 'inbound-rtp', kind: 'video', packetsReceived: 100, packetsLost: 2 }]),
       report([
-        { type: 'inbound-rtp', packetsReceived: 50, packetsLost: -1 },
+        { type: 'inbound-rtp', kind: 'audio', packetsReceived: 50, packetsLost: -1 },
         { type: 'remote-inbound-rtp', fractionLost: 0.1, roundTripTime: 0.25 },
         { type: 'codec', packetsLost: 999 },
         { type: 'candidate-pair', packetsReceived: 40, responsesReceived: 3 },
         { type: 'candidate-pair', packetsReceived: 0, responsesReceived: 1 },
       ]),
     ]);
-    expect(link).toEqual({ received: 150, lost: 1, sendLoss: 0.1, roundTripMs: 250, heard: 43 });
+    expect(link).toEqual({
+      received: 150,
+      sound: 50,
+      picture: 100,
+      lost: 1,
+      sendLoss: 0.1,
+      roundTripMs: 250,
+      heard: 43,
+    });
   });
 
   it('calls three equal samples a standstill', () => {
-    const standstill = new Standstill();
+    const standstill = new Standstill(2);
     expect([5, 5, 5, 5, 6, 6, 0].map((n) => standstill.add(n))).toEqual([
       false,
       false,
@@ -153,6 +172,8 @@ describe('the judgement of the link', () => {
       false,
       false,
     ]);
+    standstill.reset();
+    expect([0, 0].map((n) => standstill.add(n))).toEqual([false, false]);
   });
 
   it('calls loss and delay weak, and a few packets nothing', () => {

@@ -9,7 +9,7 @@ import { Channel, type ChannelState } from '../shared/channel';
 import { Consultation } from '../shared/consultation';
 import { Preview } from '../shared/media/preview';
 import { forget, recall, remember } from '../shared/remember';
-import { isOver, type RoomAccess, type ServerFrame, type Session } from '../shared/types';
+import { isOver, isVoiceOnly, type RoomAccess, type ServerFrame, type Session } from '../shared/types';
 import { kindOfError } from '../shared/words';
 import { type DeskEvent, inOrder, START, step } from './desk';
 
@@ -172,7 +172,10 @@ export class DeskController {
     if (!session || desk.value.at !== 'list' || desk.value.entering !== sessionId) return;
     try {
       // The camera starts while the server is asked; an own check that runs already is kept.
-      const asked = this.checking.value ? Promise.resolve() : this.preview.start(want);
+      const voiceOnly = isVoiceOnly(session);
+      if (voiceOnly) await this.preview.turn('camera', false);
+      const media = { ...want, camera: want.camera && !voiceOnly };
+      const asked = this.checking.value ? Promise.resolve() : this.preview.start(media);
       if (admit !== null) await this.api.admit(sessionId, admit);
       const answer = await this.api.join(sessionId);
       if (answer.kind === 'waiting') throw new Problem('refused', 202);
@@ -193,6 +196,7 @@ export class DeskController {
       media: this.preview.handOver(),
       join: () => this.api.join(session.sessionId),
       onGone: (why) => void this.#gone(why),
+      voiceOnly: isVoiceOnly(session),
     }));
     this.checking.value = false;
     this.actionProblem.value = null;

@@ -4,7 +4,7 @@ import { useEffect } from 'preact/hooks';
 import { CallScreen } from '../shared/call/screen';
 import { between, spoken, timeOfDay } from '../shared/format';
 import { DeviceCheck } from '../shared/media/check';
-import type { Session } from '../shared/types';
+import { isVoiceOnly, type Session } from '../shared/types';
 import { Avatar, Busy, Card, Elapsed, Notice, Page, Status, Title } from '../shared/ui/parts';
 import { problemWords } from '../shared/words';
 import type { VisitController } from './controller';
@@ -47,7 +47,7 @@ function pageTitle(visit: Visit): string {
     case 'refused':
       return 'Your consultation';
     case 'check':
-      return 'Camera and sound check';
+      return 'Check before your consultation';
     case 'waiting':
       return visit.admitted ? 'Your doctor is ready' : 'Waiting room';
     case 'call':
@@ -76,12 +76,13 @@ function Refused(props: { controller: VisitController; visit: Visit }) {
 function Appointment(props: { session: Session }) {
   const { session } = props;
   const time = timeOfDay(session.scheduledStartTime);
+  const kind = isVoiceOnly(session) ? 'Voice consultation' : 'Video consultation';
   return (
     <div class="appointment">
       <Avatar name={session.doctor.name} />
       <p>
         <strong>{session.doctor.name}</strong>
-        <span>{time === '' ? 'Video consultation' : `Video consultation at ${time}`}</span>
+        <span>{time === '' ? kind : `${kind} at ${time}`}</span>
       </p>
     </div>
   );
@@ -95,13 +96,18 @@ function CheckView(props: {
   const { controller, visit, session } = props;
   const me = controller.api.me.name;
   const problem = visit.problem === null ? null : problemWords(visit.problem);
+  const voiceOnly = isVoiceOnly(session);
   return (
     <Page who={me}>
       <section class="card">
         <Title>Hello {me}</Title>
-        <p class="lead">Let us check that your doctor will see and hear you well.</p>
+        <p class="lead">
+          {voiceOnly
+            ? 'Let us check that your doctor will hear you well.'
+            : 'Let us check that your doctor will see and hear you well.'}
+        </p>
         <Appointment session={session} />
-        <DeviceCheck preview={controller.preview} name={me} />
+        <DeviceCheck preview={controller.preview} name={me} voiceOnly={voiceOnly} />
         {problem && <Notice tone="bad" words={problem} />}
         <div class="actions">
           <button
@@ -153,12 +159,19 @@ function WaitingView(props: {
             )}
           </p>
         )}
-        <DeviceCheck preview={controller.preview} name={api.me.name} />
+        <DeviceCheck
+          preview={controller.preview}
+          name={api.me.name}
+          voiceOnly={isVoiceOnly(session)}
+        />
         <div class="actions">
           <button type="button" class="button" onClick={() => void controller.leave()}>
             Leave
           </button>
-          <p class="hint">Keep this page open. Only you see this picture until you are let in.</p>
+          <p class="hint">
+            Keep this page open.
+            {!isVoiceOnly(session) && ' Only you see this picture until you are let in.'}
+          </p>
         </div>
       </section>
     </Page>

@@ -9,7 +9,7 @@ import { Consultation } from '../shared/consultation';
 import { Preview } from '../shared/media/preview';
 import type { Device } from '../shared/media/problem';
 import { forget, recall, remember } from '../shared/remember';
-import { isOver, type JoinAnswer, type RoomAccess } from '../shared/types';
+import { isOver, isVoiceOnly, type JoinAnswer, type RoomAccess } from '../shared/types';
 import { kindOfError } from '../shared/words';
 import { START, step, type VisitEvent } from './visit';
 
@@ -80,9 +80,15 @@ export class VisitController {
   async #check(sessionId: string): Promise<void> {
     const held = recall(this.api.me.userId);
     const before = held?.sessionId === sessionId ? held : null;
-    const asked = this.preview.start(before ?? { camera: true, microphone: true });
+    const asked = this.preview.start(before ?? this.#wish());
     if (before) await this.enter();
     await asked;
+  }
+
+  /** What is asked of the browser before the person has chosen. */
+  #wish(): Record<Device, boolean> {
+    const session = this.consultation.value?.session.value;
+    return { camera: !session || !isVoiceOnly(session), microphone: true };
   }
 
   /** The person pressed “Join”. */
@@ -177,6 +183,7 @@ export class VisitController {
         media: this.preview.handOver(),
         join: () => this.api.join(consultation.id),
         onGone: (why) => void this.#gone(why),
+        voiceOnly: isVoiceOnly(consultation.session.value),
       }));
     } catch {
       // Only the fetch of the code can fail here: offline at the worst moment.
@@ -212,7 +219,7 @@ export class VisitController {
   #sentBack(): void {
     const { at } = this.visit.value;
     if (at !== 'call' && at !== 'waiting') return;
-    const want = this.call.value?.wanted.value ?? { camera: true, microphone: true };
+    const want = this.call.value?.wanted.value ?? this.#wish();
     void this.#dropCall();
     this.#dispatch({ type: 'SENT_BACK' });
     void this.preview.start(want);

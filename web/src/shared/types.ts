@@ -108,3 +108,8 @@ const OVER = new Set(['COMPLETED', 'CANCELLED', 'NO_SHOW', 'FAILED', 'ENDED']);
 export function isOver(status: string): boolean {
   return OVER.has(status.toUpperCase());
 }
+
+/** A consultation without cameras: the server takes no picture in its room. */
+export function isVoiceOnly(session: Session): boolean {
+  return session.consultationMode === 'AUDIO';
+}

@@ -28,12 +28,18 @@ export interface CallOptions {
   /** Asks the server for the room again: after a loss that the SDK could not mend. */
   join: () => Promise<JoinAnswer>;
   onGone: (why: Gone) => void;
+  /** A consultation by voice. */
+  voiceOnly: boolean;
 }
 
 // The SDK logs names of rooms and people; a console is read by others, and our words tell the state.
 setLogLevel('silent');
 
-const QUALITY_EVERY_MS = 2_000;
+const QUALITY_EVERY_MS = 1_000;
+/** So many samples without anything, and something is wrong. */
+const STALLED_SAMPLES = 4;
+/** A picture that stands still beside a voice that goes on is paused; nobody should wonder for long. */
+const PAUSED_SAMPLES = 2;
 
 const CHANGES = [
   RoomEvent.ParticipantConnected,
@@ -44,6 +50,7 @@ const CHANGES = [
   RoomEvent.TrackUnsubscribed,
   RoomEvent.TrackMuted,
   RoomEvent.TrackUnmuted,
+  RoomEvent.TrackStreamStateChanged,
   RoomEvent.LocalTrackPublished,
   RoomEvent.LocalTrackUnpublished,
   RoomEvent.ActiveSpeakersChanged,
@@ -66,7 +73,8 @@ export class Call implements CallModel {
   readonly wanted = signal<Readonly<Record<Device, boolean>>>({ camera: false, microphone: false });
   readonly soundBlocked = signal(false);
   readonly trouble = signal<Trouble | null>(null);
-  readonly canShare = typeof navigator.mediaDevices?.getDisplayMedia === 'function';
+  readonly canShare: boolean;
+  readonly voiceOnly: boolean;
 
   #options: CallOptions;
   #room: Room;
@@ -76,12 +84,16 @@ export class Call implements CallModel {
   #link: LinkSample | null = null;
   #linkWeak = false;
   #cutOff = false;
-  #fromServer = new Standstill();
-  #fromPerson = new Map<string, Standstill>();
+  #fromServer = new Standstill(STALLED_SAMPLES);
+  #fromPerson = new Map<string, { all: Standstill; picture: Standstill; sound: number }>();
   #stalled: ReadonlySet<string> = new Set();
+  #paused: ReadonlySet<string> = new Set();
 
   constructor(options: CallOptions) {
     this.#options = options;
+    this.voiceOnly = options.voiceOnly;
+    this.canShare =
+      !this.voiceOnly && typeof navigator.mediaDevices?.getDisplayMedia === 'function';
     this.#room = new Room({
       adaptiveStream: true,
       dynacast: true,
@@ -327,7 +339,15 @@ export class Call implements CallModel {
       speaking: person.isSpeaking,
       weak: isWeak(person),
       stalled: this.#stalled.has(person.identity),
+      picturePaused: person.isCameraEnabled && this.#isPaused(person),
     };
+  }
+
+  // Told by the server, which pauses pictures before voices suffer; or seen from here, when the
+  // other person's own link carries no picture any more.
+  #isPaused(person: RemoteParticipant): boolean {
+    const camera = person.getTrackPublication(Track.Source.Camera)?.track;
+    return camera?.streamState === Track.StreamState.Paused || this.#paused.has(person.identity);
   }
 
   // One picture per track, the same object each time: the screen attaches it once.
@@ -350,10 +370,13 @@ export class Call implements CallModel {
   async #measure(): Promise<void> {
     const reports: RTCStatsReport[] = [];
     const stalled = new Set<string>();
+    const paused = new Set<string>();
     for (const person of this.#room.remoteParticipants.values()) {
       const theirs = await reportsOf(person);
       reports.push(...theirs);
-      if (this.#isStalled(person, theirs)) stalled.add(person.identity);
+      const still = this.#standstills(person, theirs);
+      if (still.all) stalled.add(person.identity);
+      else if (still.picture) paused.add(person.identity);
     }
     reports.push(...(await reportsOf(this.#room.localParticipant)));
     const now = readLink(reports);
@@ -362,19 +385,32 @@ export class Call implements CallModel {
     // Alone and silent there is nothing to measure.
     this.#cutOff = this.#fromServer.add(now.heard) && reports.length > 0;
     this.#stalled = stalled;
+    this.#paused = paused;
     this.#show();
   }
 
-  // A hidden page asks for no video: then silence proves nothing.
-  #isStalled(person: RemoteParticipant, reports: RTCStatsReport[]): boolean {
+  // What of a person has stood still. A hidden page asks for no video: then silence proves nothing.
+  #standstills(person: RemoteParticipant, reports: RTCStatsReport[]) {
     const flowing = [...person.trackPublications.values()].some((p) => p.track && !p.isMuted);
     if (!flowing || document.hidden) {
       this.#fromPerson.delete(person.identity);
-      return false;
+      return { all: false, picture: false };
     }
-    const standstill = this.#fromPerson.get(person.identity) ?? new Standstill();
-    this.#fromPerson.set(person.identity, standstill);
-    return standstill.add(readLink(reports).received);
+    const before = this.#fromPerson.get(person.identity) ?? {
+      all: new Standstill(STALLED_SAMPLES),
+      picture: new Standstill(PAUSED_SAMPLES),
+      sound: 0,
+    };
+    const now = readLink(reports);
+    const heard = now.sound > before.sound;
+    this.#fromPerson.set(person.identity, { ...before, sound: now.sound });
+    const all = before.all.add(now.received);
+    // Without a voice beside it, a picture that stands still is no pause but a loss; and one that
+    // is switched off, or has not begun, does not stand still.
+    const shown = person.isCameraEnabled && now.picture > 0;
+    if (!shown) before.picture.reset();
+    const picture = shown && before.picture.add(now.picture) && heard;
+    return { all, picture };
   }
 }
 

@@ -38,14 +38,16 @@ export function Controls(props: ControlsProps) {
       >
         {self.microphoneOn ? <MicrophoneIcon /> : <MicrophoneOffIcon />}
       </Control>
-      <Control
-        name={self.cameraOn ? 'Turn camera off' : 'Turn camera on'}
-        short="Camera"
-        off={!self.cameraOn}
-        onClick={() => void call.setCamera(!self.cameraOn)}
-      >
-        {self.cameraOn ? <CameraIcon /> : <CameraOffIcon />}
-      </Control>
+      {!call.voiceOnly && (
+        <Control
+          name={self.cameraOn ? 'Turn camera off' : 'Turn camera on'}
+          short="Camera"
+          off={!self.cameraOn}
+          onClick={() => void call.setCamera(!self.cameraOn)}
+        >
+          {self.cameraOn ? <CameraIcon /> : <CameraOffIcon />}
+        </Control>
+      )}
       {call.canShare && (
         <Control
           name={self.sharing ? 'Stop sharing' : 'Share screen'}
@@ -68,7 +70,11 @@ export function Controls(props: ControlsProps) {
         <ChatIcon />
         {unread > 0 && <span class="badge" data-count={unread > 9 ? '9+' : unread} />}
       </Control>
-      <Control name="Camera and sound settings" short="Settings" onClick={props.onDevices}>
+      <Control
+        name={call.voiceOnly ? 'Sound settings' : 'Camera and sound settings'}
+        short="Settings"
+        onClick={props.onDevices}
+      >
         <SettingsIcon />
       </Control>
       <Control

@@ -15,8 +15,8 @@ export function DeviceDialog(props: { call: CallModel; onClose: () => void }) {
   useEffect(() => ref.current?.showModal(), []);
   return (
     <dialog ref={ref} class="dialog" aria-labelledby="devices-title" onClose={props.onClose}>
-      <h2 id="devices-title">Camera and sound</h2>
-      {KINDS.map(([kind, name]) => (
+      <h2 id="devices-title">{props.call.voiceOnly ? 'Sound' : 'Camera and sound'}</h2>
+      {KINDS.filter(([kind]) => !props.call.voiceOnly || kind !== 'videoinput').map(([kind, name]) => (
         <DeviceChoice key={kind} call={props.call} kind={kind} name={name} />
       ))}
       <form method="dialog">

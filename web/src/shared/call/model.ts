@@ -22,6 +22,8 @@ export interface RemotePerson {
   weak: boolean;
   /** Nothing has come from them for some seconds though it should. */
   stalled: boolean;
+  /** Their camera is on, but only their voice gets through: the link is too weak for both. */
+  picturePaused: boolean;
 }
 
 export interface Self {
@@ -50,6 +52,8 @@ export interface CallModel {
   readonly soundBlocked: ReadonlySignal<boolean>;
   readonly trouble: ReadonlySignal<Trouble | null>;
   readonly canShare: boolean;
+  /** A consultation by voice: no cameras, no screens. */
+  readonly voiceOnly: boolean;
   setMicrophone(on: boolean): Promise<void>;
   setCamera(on: boolean): Promise<void>;
   setSharing(on: boolean): Promise<void>;

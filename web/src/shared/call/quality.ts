@@ -2,6 +2,9 @@
 
 export interface LinkSample {
   received: number;
+  /** Of these, packets of sound and of pictures. */
+  sound: number;
+  picture: number;
   lost: number;
   /** The loss of what we send, as the server reports it, 0 to 1. */
   sendLoss: number;
@@ -12,11 +15,13 @@ export interface LinkSample {
 
 /** Adds up the counters of several tracks. */
 export function readLink(reports: readonly RTCStatsReport[]): LinkSample {
-  const sample: LinkSample = { received: 0, lost: 0, sendLoss: 0, roundTripMs: 0, heard: 0 };
+  const sample: LinkSample = { received: 0, sound: 0, picture: 0, lost: 0, sendLoss: 0, roundTripMs: 0, heard: 0 };
   for (const report of reports) {
     report.forEach((stat: Record<string, unknown>) => {
       if (stat.type === 'inbound-rtp') {
         sample.received += number(stat.packetsReceived);
+        if (stat.kind === 'video') sample.picture += number(stat.packetsReceived);
+        else sample.sound += number(stat.packetsReceived);
         sample.lost += number(stat.packetsLost);
       } else if (stat.type === 'remote-inbound-rtp') {
         sample.sendLoss = Math.max(sample.sendLoss, number(stat.fractionLost));
@@ -47,14 +52,25 @@ export function linkIsWeak(before: LinkSample, now: LinkSample): boolean {
 
 /** Has a counter stood still for so many samples in a row that something must be wrong? */
 export class Standstill {
+  readonly #samples: number;
   #last: number | null = null;
   #still = 0;
 
-  /** Takes the next sample; true from the third equal one on. */
+  constructor(samples: number) {
+    this.#samples = samples;
+  }
+
+  /** Takes the next sample; true once so many more have been equal to it. */
   add(value: number): boolean {
     this.#still = value === this.#last ? this.#still + 1 : 0;
     this.#last = value;
-    return this.#still >= 2;
+    return this.#still >= this.#samples;
+  }
+
+  /** Nothing is expected for now. */
+  reset(): void {
+    this.#last = null;
+    this.#still = 0;
   }
 }
 

@@ -19,7 +19,7 @@ export function Stage(props: { call: CallModel; me: string; expected: string }) 
       )}
       <div class={`people people-${Math.min(4, people.length)}`}>
         {people.map((p) => (
-          <PersonTile key={p.identity} person={p} />
+          <PersonTile key={p.identity} person={p} voiceOnly={call.voiceOnly} />
         ))}
         {people.length === 0 && !presenter && (
           <div class="tile tile-empty">
@@ -28,13 +28,13 @@ export function Stage(props: { call: CallModel; me: string; expected: string }) 
           </div>
         )}
       </div>
-      <SelfTile call={call} />
+      {!call.voiceOnly && <SelfTile call={call} />}
     </div>
   );
 }
 
-function PersonTile(props: { person: RemotePerson }) {
-  const { person } = props;
+function PersonTile(props: { person: RemotePerson; voiceOnly: boolean }) {
+  const { person, voiceOnly } = props;
   return (
     <figure class={`tile tile-person ${person.speaking ? 'tile-speaking' : ''}`}>
       {person.camera ? (
@@ -42,8 +42,14 @@ function PersonTile(props: { person: RemotePerson }) {
       ) : (
         <div class="tile-nopicture">
           <Avatar name={person.name} />
-          <p>{person.name}’s camera is off</p>
+          <p>{voiceOnly ? 'You are talking by voice' : `${person.name}’s camera is off`}</p>
         </div>
+      )}
+      {person.picturePaused && (
+        <p class="tile-paused">
+          The picture is paused because the connection is weak. The voice is safe, and the picture
+          comes back by itself.
+        </p>
       )}
       <figcaption class="name-tag">
         {person.name}

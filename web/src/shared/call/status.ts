@@ -50,6 +50,10 @@ function connectedWords(facts: LinkFacts): LinkWords {
     facts.session.participants.find((p) => p.userId !== facts.me && p.status === 'reconnecting') ??
     facts.people.find((p) => p.stalled);
   if (lost) return { text: `${lost.name} is reconnecting…`, tone: 'warn', seconds: null };
+  const paused = facts.people.find((p) => p.picturePaused);
+  if (paused) {
+    return { text: 'The picture is paused, the voice is safe', tone: 'warn', seconds: null };
+  }
   if (facts.weak) return { text: 'Your connection is weak', tone: 'warn', seconds: null };
   const first = facts.people.at(0);
   if (!first) return { text: `Waiting for ${facts.expected}`, tone: 'warn', seconds: null };

@@ -14,24 +14,29 @@ import { playTestSound, watchLevel } from './level';
 import type { DeviceState, Preview } from './preview';
 import { type Device, problemAdvice, problemTitle } from './problem';
 
-export function DeviceCheck(props: { preview: Preview; name: string }) {
-  const { preview } = props;
+/** `voiceOnly`: nothing of a camera is asked or shown. */
+export function DeviceCheck(props: { preview: Preview; name: string; voiceOnly?: boolean }) {
+  const { preview, voiceOnly } = props;
   const camera = preview.camera.value;
   const microphone = preview.microphone.value;
   return (
     <div class="check">
       <div class="check-picture">
-        <CameraPreview state={camera} name={props.name} />
+        {voiceOnly ? (
+          <p class="check-nothing">This consultation is by voice.</p>
+        ) : (
+          <CameraPreview state={camera} name={props.name} />
+        )}
         <div class="check-toggles">
           <Toggle device="microphone" state={microphone} preview={preview} />
-          <Toggle device="camera" state={camera} preview={preview} />
+          {!voiceOnly && <Toggle device="camera" state={camera} preview={preview} />}
         </div>
       </div>
       <div class="check-side">
-        <DeviceProblemNotice device="camera" state={camera} preview={preview} />
+        {!voiceOnly && <DeviceProblemNotice device="camera" state={camera} preview={preview} />}
         <DeviceProblemNotice device="microphone" state={microphone} preview={preview} />
         <LevelMeter state={microphone} />
-        <Choice device="camera" preview={preview} />
+        {!voiceOnly && <Choice device="camera" preview={preview} />}
         <Choice device="microphone" preview={preview} />
         <button type="button" class="button button-quiet" onClick={playTestSound}>
           <SpeakerIcon />
