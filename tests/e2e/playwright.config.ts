@@ -6,7 +6,7 @@ export default defineConfig({
   // Foreign SDKs need their own installation first: scripts/test interop.
   testIgnore: process.env.E2E_NAMESPACE
     ? []
-    : ['namespace/**', ...(process.env.E2E_PYTHON ? [] : ['interop/**'])],
+    : ['namespace/**', 'links/**', ...(process.env.E2E_PYTHON ? [] : ['interop/**'])],
   // Two encoders and two decoders per call already fill two cores.
   workers: 1,
   fullyParallel: false,

@@ -23,13 +23,18 @@ export interface LaunchOptions {
   args?: string[];
   /** A forward proxy for everything but media, loopback included. */
   proxy?: string;
+  /** Started instead of Chromium, with its arguments. */
+  executable?: string;
+  /** More of the environment. */
+  env?: Record<string, string>;
 }
 
 /** One browser per person, so that each has its own process, profile and timers. */
 export async function launch(options: LaunchOptions = {}): Promise<Browser> {
   return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: options.executable ?? process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    ...(options.env ? { env: { ...(process.env as Record<string, string>), ...options.env } } : {}),
     args: [...flags, ...(options.args ?? [])],
     ...(options.proxy ? { proxy: { server: options.proxy, bypass: '<-loopback>' } } : {}),
   });
