@@ -25,10 +25,20 @@ pub(super) struct Sent {
     pub(super) at_us: u64,
     /// Bytes of the datagram.
     pub(super) bytes: u16,
+    /// The probe cluster it belongs to; 0 = none.
+    pub(super) probe: u32,
     fate: Fate,
 }
 
-const NOTHING: Sent = Sent { at_us: 0, bytes: 0, fate: Fate::Unknown };
+const NOTHING: Sent = Sent { at_us: 0, bytes: 0, probe: 0, fate: Fate::Unknown };
+
+#[cfg(test)]
+impl Sent {
+    /// A packet of a probe.
+    pub(super) const fn probing(at_us: u64, bytes: u16, probe: u32) -> Self {
+        Self { at_us, bytes, probe, fate: Fate::Unknown }
+    }
+}
 
 /// What the packets whose fate was settled lately amount to.
 #[derive(Clone, Copy, Default, Debug)]
@@ -61,7 +71,7 @@ pub(super) struct History {
 
 impl History {
     /// Notes a packet and gives its number.
-    pub(super) fn push(&mut self, at_us: u64, bytes: usize) -> u16 {
+    pub(super) fn push(&mut self, at_us: u64, bytes: usize, probe: u32) -> u16 {
         if self.ring.is_empty() {
             self.ring = vec![NOTHING; RING as usize].into_boxed_slice();
         }
@@ -69,8 +79,12 @@ impl History {
         self.next += 1;
         self.unsettled = self.unsettled.max(self.next.saturating_sub(RING));
         if let Some(slot) = self.ring.get_mut((number % RING) as usize) {
-            *slot =
-                Sent { at_us, bytes: bytes.min(usize::from(u16::MAX)) as u16, fate: Fate::Unknown };
+            *slot = Sent {
+                at_us,
+                bytes: bytes.min(usize::from(u16::MAX)) as u16,
+                probe,
+                fate: Fate::Unknown,
+            };
         }
         number as u16
     }
@@ -122,7 +136,7 @@ impl History {
                 Fate::Missing => self.run.add(sent, true),
                 Fate::Received => {
                     let run = std::mem::take(&mut self.run);
-                    if run.last_us - run.first_us < OUTAGE_MICROS {
+                    if run.last_us.saturating_sub(run.first_us) < OUTAGE_MICROS {
                         settled.join(&run);
                     }
                     settled.add(sent, false);
@@ -131,6 +145,25 @@ impl History {
             self.unsettled += 1;
         }
         settled
+    }
+
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub(super) const fn footprint(&self) -> usize {
+        self.ring.len() * size_of::<Sent>()
+    }
+
+    /// Whether nothing was sent yet.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.next == 0
+    }
+
+    /// When the oldest packet was sent that nothing acknowledged, if there is one.
+    pub(super) fn waiting_since(&self) -> Option<u64> {
+        let oldest = self.acknowledged.max(self.next.saturating_sub(RING));
+        (oldest < self.next)
+            .then(|| self.ring.get((oldest % RING) as usize))?
+            .map(|sent| sent.at_us)
     }
 }
 
@@ -160,5 +193,51 @@ impl Settled {
         self.lost += later.lost;
         self.bytes += later.bytes;
         self.lost_bytes += later.lost_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(history: &mut History, count: u64) {
+        for step in 0..count {
+            history.push(step * 10_000, 1_000, 0);
+        }
+    }
+
+    #[test]
+    fn each_packet_arrives_once_and_what_was_not_sent_never_does() {
+        let mut history = History::default();
+        assert!(history.received(0).is_none() && history.waiting_since().is_none());
+        sent(&mut history, 70_000);
+        let newest = 69_999_u64 as u16;
+        assert!(history.received(newest.wrapping_add(1)).is_none());
+        assert!(history.received(newest.wrapping_sub(RING as u16)).is_none());
+        assert_eq!(history.received(newest - 1).unwrap().at_us, 699_980_000);
+        assert!(history.received(newest - 1).is_none());
+        assert_eq!(history.waiting_since(), Some(699_990_000));
+    }
+
+    #[test]
+    fn reordering_is_no_loss_and_neither_is_an_outage() {
+        let mut history = History::default();
+        sent(&mut history, 200);
+        for number in 0..100 {
+            if number % 10 == 3 || (40..80).contains(&number) {
+                history.missing(number);
+            } else {
+                history.received(number);
+            }
+        }
+        history.received(13);
+        let settled = history.settle();
+        assert_eq!((settled.packets, settled.lost), (48, 4));
+        // Later than counted: no second count.
+        history.received(23);
+        assert_eq!(history.settle().packets, 0);
+        // What no feedback told of does not count.
+        history.received(150);
+        assert_eq!(history.settle().lost, 1);
     }
 }
