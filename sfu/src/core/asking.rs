@@ -158,6 +158,11 @@ impl Asking {
         }
     }
 
+    /// A missing packet is not needed any more.
+    pub(super) fn restored(&mut self, index: u64) {
+        self.remove(index);
+    }
+
     fn remove(&mut self, index: u64) -> Option<Missing> {
         let at = self.missing.binary_search_by_key(&index, |missing| missing.index).ok()?;
         let missing = self.missing.remove(at);

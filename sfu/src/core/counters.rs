@@ -66,6 +66,8 @@ counters! {
     rtx_in,
     /// Repair packets sent.
     rtx_out,
+    /// Sound packets restored from the redundancy of later ones.
+    red_restored,
     /// Packets from publishers that never came, repair included.
     lost_in,
     /// Packets that subscribers reported lost.

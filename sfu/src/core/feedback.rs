@@ -79,13 +79,17 @@ impl Room {
         let more = block.lost.saturating_sub(sub.reported_lost);
         ctx.counters.lost_out += u64::try_from(more).unwrap_or(0);
         sub.reported_lost = block.lost;
+        person.protection.report(block.fraction_lost);
         if block.lsr != 0 {
             // RFC 3550 §6.4.1, in 1/65536 s.
             let passed = ntp.wrapping_sub(block.lsr).wrapping_sub(block.dlsr);
             if (passed as i32) >= 0 {
                 let micros = (u64::from(passed) * 1_000_000) >> 16;
                 let (least, most) = ROUND_TRIPS;
-                person.round_trip = Duration::from_micros(micros).clamp(least, most);
+                let measured = Duration::from_micros(micros).clamp(least, most);
+                // A report that was held up on its way is believed only when others follow.
+                let before = person.round_trip;
+                person.round_trip = measured.min((before * 3 + measured) / 4);
             }
         }
     }
@@ -128,6 +132,7 @@ impl Room {
         if ctx.now >= self.feedback_at {
             self.feedback_at = next(self.feedback_at, FEEDBACK, ctx.now);
             self.transport_feedback(ctx);
+            self.protect(ctx.now);
             for track in self.track_keys() {
                 if let Some(track) = self.tracks.get_mut(track) {
                     track.measure(ctx.now);

@@ -108,6 +108,7 @@ impl Room {
             slot.ssrc = header.ssrc;
             if replaced {
                 slot.restart();
+                track.sounds.clear();
                 slot.repair_ssrc = 0;
                 self.participants.get_mut(key)?.streams.forget_repair(at, layer);
                 for (subscriber, subscription) in &track.subscribers {
@@ -184,6 +185,7 @@ impl Room {
             timestamp: header.timestamp,
             starts,
             red: redundant.then_some(payload),
+            olds: red::Olds::default(),
             descriptor: marks.descriptor,
             vp8,
             payload: plain,
@@ -191,16 +193,14 @@ impl Room {
         if let Some(ask_at) = arrival.ask_at {
             self.wake(ask_at);
         }
-        if let Some(level) = marks.level.filter(|_| !video && !bound.repair)
-            && let Some(sender) = self.participants.get_mut(key)
-        {
-            sender.voice.hear(level, header.timestamp, clock);
-        }
         if first {
             self.retarget(ctx, bound.track);
         }
         if arrival.torn {
             self.interrupt(bound);
+        }
+        if !video {
+            self.sound_came(ctx, key, bound, clock, marks.level, &packet);
         }
         if self.fan_out(ctx, bound.track, clock, &packet) && video {
             self.ask_keyframe(ctx, bound.track, bound.layer, Need::Start);
@@ -221,7 +221,7 @@ impl Room {
     }
 
     /// Sends a packet to all subscribers that take it. Returns whether one waits for a keyframe.
-    fn fan_out(
+    pub(super) fn fan_out(
         &mut self,
         ctx: &mut Context<'_>,
         key: usize,
@@ -230,6 +230,8 @@ impl Room {
     ) -> bool {
         let Some(track) = self.tracks.get(key) else { return false };
         let class = if track.kind() == MediaKind::Video { Class::Video } else { Class::Audio };
+        let olds = track.sounds.before(packet.index, packet.timestamp);
+        let packet = &Packet { olds, ..*packet };
         let mut waiting = false;
         for (subscriber, subscription) in &track.subscribers {
             let Some(person) = self.participants.get_mut(*subscriber) else { continue };
@@ -291,7 +293,8 @@ impl Room {
         lost: impl Iterator<Item = u16>,
     ) {
         let Some(person) = self.participants.get_mut(key) else { return };
-        let round_trip = person.round_trip;
+        // Those who ask again after their own round trip must not come too early for ours.
+        let round_trip = person.round_trip * 7 / 10;
         let Some(at) = person.sending.get(&media) else { return };
         let Some(sub) = person.subscriptions.get_mut(*at) else { return };
         let Some(track) = self.tracks.get(sub.track) else { return };
@@ -319,6 +322,7 @@ impl Room {
                 timestamp: kept.timestamp,
                 starts: false,
                 red: None,
+                olds: red::Olds::default(),
                 descriptor: kept.descriptor,
                 vp8: if track.codec == Codec::Vp8 { Vp8::parse(kept.payload) } else { None },
                 payload: kept.payload,

@@ -505,7 +505,7 @@ fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<Binding> {
     let codec = section.codec(&track.codec_name)?;
     let payload_type = codec.pt;
     let feeds = codec.feedback.iter().any(|kind| kind == "transport-cc");
-    let red = section.red_of(payload_type).filter(|_| reads_red && track.red_type.is_some());
+    let red = section.red_of(payload_type).filter(|_| reads_red && track.may_repeat);
     let video = track.kind() == MediaKind::Video;
     Some(Binding {
         mid: section.mid.clone(),

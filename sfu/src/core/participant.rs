@@ -11,15 +11,20 @@ use super::api::{
     ClientTraits, Grant, Join, ParticipantSid, ParticipantState, Profile, SessionKey,
     TrackPermission, TrackSid,
 };
+use super::bwe::Estimator;
 use super::layers::Wish;
 use super::link::Link;
 use super::negotiation::Negotiation;
+use super::protection::Protection;
 use super::speakers::Voice;
 use super::streams::Streams;
 use super::subscription::Subscription;
 
 /// A participant that never becomes active is removed.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Below this a line has no room for a sound twice.
+const TIGHT_BPS: u64 = 100_000;
 
 /// A participant and all that is its own.
 #[derive(Debug)]
@@ -60,6 +65,8 @@ pub(super) struct Participant {
     pub(super) voice: Voice,
     /// Last measured round trip.
     pub(super) round_trip: Duration,
+    /// Redundancy of the sound it gets.
+    pub(super) protection: Protection,
     /// When it must go.
     pub(super) presence: Presence,
 }
@@ -171,6 +178,7 @@ impl Participant {
             data: DataState::default(),
             voice: Voice::default(),
             round_trip: Duration::from_millis(100),
+            protection: Protection::default(),
             presence: Presence { reachable: false, leave_at: Some(now + JOIN_LIMIT) },
         }
     }
@@ -178,6 +186,22 @@ impl Participant {
     /// Media transport is up, or was.
     pub(super) fn was_active(&self) -> bool {
         self.state == ParticipantState::Active
+    }
+
+    /// The share of packets that the way to it loses, 0..=1, before any repair.
+    pub(super) fn downlink_loss(&self) -> f32 {
+        self.estimator().map_or_else(|| self.protection.reported(), Estimator::loss)
+    }
+
+    /// Whether the way to it has room for little more than sound as it is.
+    pub(super) fn downlink_is_tight(&self) -> bool {
+        self.estimator().is_some_and(|estimator| estimator.target_bps() < TIGHT_BPS)
+    }
+
+    /// The estimator of the way to it, while it hears of what arrives.
+    fn estimator(&self) -> Option<&Estimator> {
+        let estimator = self.link.as_ref()?.estimator.as_deref()?;
+        estimator.is_informed().then_some(estimator)
     }
 
     /// The subscription of a track.

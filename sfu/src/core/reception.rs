@@ -118,6 +118,20 @@ impl Reception {
         Some(Arrival::late(index))
     }
 
+    /// A packet was restored from what others carry. `false`: it is not missing. The loss is still
+    /// one: the sender is told of it, and adds what its codec has against it.
+    pub(super) fn restore(&mut self, index: u64) -> bool {
+        let missing = index >= self.first
+            && index < self.highest
+            && self.highest - index < WINDOW
+            && !self.is_marked(index);
+        if missing {
+            self.mark(index);
+            self.asking.restored(index);
+        }
+        missing
+    }
+
     fn advance(&mut self, now: Instant, ahead: u64) -> Arrival {
         let index = self.highest + ahead;
         for skipped in self.highest + 1..index.min(self.highest + 1 + WINDOW) {
@@ -275,6 +289,20 @@ mod tests {
         let before = reception.record(now, 65_535, Via::Media).unwrap();
         assert_eq!(before.index + 1, first.index);
         assert!(!before.newest);
+    }
+
+    #[test]
+    fn what_is_restored_is_missing_no_more_but_was_lost() {
+        let mut reception = Reception::new();
+        let now = Instant::now();
+        feed(&mut reception, now, &[10, 13]);
+        let base = (1 << 16) + 10;
+        let restored = [base - 1, base, base + 1, base + 1, base + 3, base + 4];
+        let restored = restored.map(|index| reception.restore(index));
+        assert_eq!(restored, [false, false, true, false, false, false]);
+        assert_eq!(feed(&mut reception, now, &[11, 12, 12]), [None, Some(base + 2), None]);
+        assert_eq!(reception.next_ask(), None);
+        assert_eq!(reception.report(1).lost, 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::codec::Vp8;
 use super::keyframes::Viewer;
 use super::ladder::Target;
 use super::layers::Wish;
+use super::protection::Redundancy;
 use super::red;
 use super::rtp;
 use super::sealed::Sealed;
@@ -33,6 +34,8 @@ pub(super) struct Packet<'p> {
     pub(super) starts: bool,
     /// The payload with its redundancy, where the publisher sends redundant audio.
     pub(super) red: Option<&'p [u8]>,
+    /// The sounds before it, to make redundancy of.
+    pub(super) olds: red::Olds<'p>,
     /// Dependency descriptor; empty when there is none.
     pub(super) descriptor: &'p [u8],
     /// What is to be rewritten in a VP8 payload.
@@ -56,6 +59,17 @@ pub(super) struct Binding {
     pub(super) descriptor_id: u8,
     /// Id of the transport-wide number, 0 = not taken.
     pub(super) number_id: u8,
+}
+
+/// What a sound is wrapped in.
+#[derive(Clone, Copy, Debug)]
+enum Wrapping<'p> {
+    /// Nothing.
+    None,
+    /// The redundancy that its publisher made.
+    Publishers(&'p [u8]),
+    /// So many earlier sounds, from our own memory.
+    Ours(u8),
 }
 
 /// What becomes of a packet.
@@ -100,6 +114,8 @@ pub(super) struct Subscription {
     pub(super) octets: u32,
     /// Lost, as the subscriber last reported.
     pub(super) reported_lost: i32,
+    /// What its sound is wrapped in.
+    pub(super) redundancy: Redundancy,
     /// Its keyframe requests.
     pub(super) viewer: Viewer,
     spans: Spans,
@@ -158,6 +174,7 @@ impl Subscription {
             packets: 0,
             octets: 0,
             reported_lost: 0,
+            redundancy: Redundancy::AtLeast(0),
             viewer: Viewer::default(),
             spans: Spans::default(),
             // The upper half of the number space is left free, so that the first packets are not
@@ -307,18 +324,46 @@ impl Subscription {
     ) -> Option<usize> {
         let binding = self.binding.as_ref()?;
         let sequence = (packet.index as u16).wrapping_sub(shift.sequence);
-        let red = binding.red_type.zip(packet.red);
-        let payload_type = red.map_or(binding.payload_type, |(red_type, _)| red_type);
+        let sound = binding.payload_type;
+        let (payload_type, wrapping) = match (binding.red_type, self.wrapping(packet)) {
+            (None, _) | (_, Wrapping::None) => (sound, Wrapping::None),
+            (Some(red_type), wrapping) => (red_type, wrapping),
+        };
         let len = self.header(out, payload_type, sequence, self.ssrc, shift, packet);
-        match red {
-            Some((_, blocks)) => {
+        match wrapping {
+            Wrapping::None => append_payload(out, packet.payload, shift, packet.vp8.as_ref()),
+            Wrapping::Publishers(blocks) => {
                 let start = out.len();
                 out.extend_from_slice(blocks);
-                red::retype(out.get_mut(start..).unwrap_or_default(), binding.payload_type);
+                red::retype(out.get_mut(start..).unwrap_or_default(), sound);
             }
-            None => append_payload(out, packet.payload, shift, packet.vp8.as_ref()),
+            Wrapping::Ours(distance) => {
+                let olds = self.olds(shift, packet, distance);
+                red::write(out, sound, &olds, packet.payload);
+            }
         }
         Some(len)
+    }
+
+    /// What a sound is wrapped in for this subscriber.
+    const fn wrapping<'p>(&self, packet: &Packet<'p>) -> Wrapping<'p> {
+        match (self.redundancy, packet.red) {
+            (Redundancy::Stripped, _) | (Redundancy::AtLeast(0), None) => Wrapping::None,
+            // Publishers repeat each sound once.
+            (Redundancy::AtLeast(0 | 1), Some(blocks)) => Wrapping::Publishers(blocks),
+            (Redundancy::AtLeast(distance), _) => Wrapping::Ours(distance),
+        }
+    }
+
+    /// The earlier sounds that this subscriber may be sent again: those it had a number for, on the
+    /// same clock.
+    fn olds<'p>(&self, shift: &Shift, packet: &Packet<'p>, distance: u8) -> red::Olds<'p> {
+        packet.olds.map(|old| {
+            let old = old.filter(|old| old.distance <= distance)?;
+            let index = packet.index.checked_sub(u64::from(old.distance))?;
+            let then = self.spans.find(packet.layer, index)?;
+            (then.timestamp == shift.timestamp).then_some(old)
+        })
     }
 
     /// Appends a repair packet (RFC 4588 §4) for one sent before.
@@ -475,6 +520,7 @@ mod tests {
             timestamp: 1_000 * index as u32,
             starts: true,
             red: None,
+            olds: red::Olds::default(),
             descriptor: &[],
             vp8: Vp8::parse(payload),
             payload,

@@ -10,6 +10,7 @@ use super::dynacast::Demand;
 use super::ladder::{Rung, Rungs, Target};
 use super::layers::{Layer, Wish, choose, newest, sort_rids};
 use super::sdp::{PayloadType, Section};
+use super::sounds::Sounds;
 
 /// A track that flows, or may flow any moment.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub(super) struct Track {
     pub(super) codec_name: String,
     /// Payload type of redundant audio, when the publisher may send it.
     pub(super) red_type: Option<u8>,
+    /// Its sound may be wrapped in redundancy: it is Opus that we can read, and nobody refused.
+    pub(super) may_repeat: bool,
+    /// The newest of it, if it is sound.
+    pub(super) sounds: Sounds,
     /// Payload type of repair packets.
     pub(super) repair_type: Option<u8>,
     /// Ticks of its media clock in a second.
@@ -81,6 +86,8 @@ impl Track {
             codec,
             codec_name: name,
             red_type,
+            may_repeat: plain && codec == Codec::Opus,
+            sounds: Sounds::default(),
             repair_type: section.rtx_of(payload_type.pt).map(|rtx| rtx.pt),
             clock,
             layers,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bedside_sfu::core::red::{self, Old};
 use bedside_sfu::core::rtp;
 
 pub const MID: u8 = 4;
@@ -41,6 +42,8 @@ pub struct Encoding {
     picture: u16,
     tl0: u8,
     sent: BTreeMap<u16, (bool, u32, Vec<u8>)>,
+    /// The sound before, and its time.
+    before: Option<(u32, Vec<u8>)>,
 }
 
 /// One track being sent.
@@ -156,6 +159,7 @@ impl Encoding {
             picture: ssrc as u16 & 0x7FFF,
             tl0: ssrc as u8,
             sent: BTreeMap::new(),
+            before: None,
         }
     }
 
@@ -168,20 +172,26 @@ impl Encoding {
         twcc: &mut u16,
         send: &mut dyn FnMut(Vec<u8>, usize),
     ) {
+        let mut sound = ms.to_be_bytes().to_vec();
+        sound.resize(sound.len() + self.shape.0, 0xA0);
+        let timestamp = self.clock_base.wrapping_add(ms * 48);
+        let before = self.before.replace((timestamp, sound.clone()));
         let mut payload = Vec::new();
         if red {
-            // One old block of four bytes before the newest.
-            payload.extend_from_slice(&[0x80 | OPUS, 0, 0, 4, OPUS, 9, 9, 9, 9]);
+            let old = before.as_ref().map(|(then, payload)| {
+                let offset = timestamp.wrapping_sub(*then);
+                Old { distance: 1, offset, payload }
+            });
+            red::write(&mut payload, OPUS, &[None, None, old], &sound);
+        } else {
+            payload = sound;
         }
-        payload.extend_from_slice(&ms.to_be_bytes());
-        payload.resize(payload.len() + self.shape.0, 0xA0);
         *twcc = twcc.wrapping_add(1);
         let number = twcc.to_be_bytes();
         let level = [level];
         let extensions: [(u8, &[u8]); 3] =
             [(MID, mid.as_bytes()), (TWCC, &number), (LEVEL, &level)];
         let mut packet = Vec::new();
-        let timestamp = self.clock_base.wrapping_add(ms * 48);
         let pt = if red { RED } else { OPUS };
         let len = rtp::write_header(
             &mut packet,

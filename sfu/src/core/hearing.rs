@@ -1,0 +1,81 @@
+//! Sound against loss: packets lost on the way to us come back from the redundancy of later ones, and
+//! each receiver gets the redundancy that its line needs.
+
+use std::time::Instant;
+
+use super::api::MediaKind;
+use super::context::Context;
+use super::red::{self, Old};
+use super::room::Room;
+use super::streams::Bound;
+use super::subscription::Packet;
+
+impl Room {
+    /// A sound came, and is about to be forwarded. What was lost before it and is repeated in it goes
+    /// first, under its own number and time, as it would have come. It is recorded as received, so
+    /// nothing else will ever be sent under that number: not the original either, should it come.
+    pub(super) fn sound_came(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: usize,
+        bound: Bound,
+        clock: u32,
+        level: Option<u8>,
+        packet: &Packet<'_>,
+    ) {
+        if let Some((level, sender)) = level.zip(self.participants.get_mut(key)) {
+            sender.voice.hear(level, packet.timestamp, clock);
+        }
+        let Some(track) = self.tracks.get_mut(bound.track) else { return };
+        if packet.payload.is_empty() {
+            return;
+        }
+        track.sounds.put(packet.index, packet.timestamp, packet.payload);
+        let Some(redundancy) = packet.red else { return };
+        for old in red::blocks(redundancy).iter().flatten() {
+            self.restore(ctx, bound, clock, packet, old);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bound: Bound,
+        clock: u32,
+        carrier: &Packet<'_>,
+        old: &Old<'_>,
+    ) {
+        let Some(track) = self.tracks.get_mut(bound.track) else { return };
+        let Some(layer) = track.layers.get_mut(bound.layer) else { return };
+        let Some(index) = carrier.index.checked_sub(u64::from(old.distance)) else { return };
+        let timestamp = carrier.timestamp.wrapping_sub(old.offset);
+        if !track.sounds.fits(index, timestamp) || !layer.reception.restore(index) {
+            return;
+        }
+        track.sounds.put(index, timestamp, old.payload);
+        ctx.counters.red_restored += 1;
+        let packet = Packet {
+            index,
+            marker: false,
+            timestamp,
+            starts: false,
+            red: None,
+            payload: old.payload,
+            ..*carrier
+        };
+        self.fan_out(ctx, bound.track, clock, &packet);
+    }
+
+    /// Gives each receiver the redundancy that its line needs now.
+    pub(super) fn protect(&mut self, now: Instant) {
+        for (_, person) in &mut self.participants {
+            let (loss, tight) = (person.downlink_loss(), person.downlink_is_tight());
+            let redundancy = person.protection.update(now, loss, tight);
+            for (_, sub) in &mut person.subscriptions {
+                if sub.kind == MediaKind::Audio {
+                    sub.redundancy = redundancy;
+                }
+            }
+        }
+    }
+}
