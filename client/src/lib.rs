@@ -29,10 +29,14 @@
 
 mod call;
 mod data;
+mod delays;
+mod frames;
 mod loops;
 mod media;
 mod negotiation;
 mod participant;
+mod picture;
+mod playout;
 mod receiver;
 pub mod recording;
 mod sender;
@@ -47,4 +51,4 @@ pub use participant::{
     Publish,
 };
 pub use signal::SignalError;
-pub use stats::{ReceivedTrack, SentTrack, Stats};
+pub use stats::{AudioPlayout, Freeze, ReceivedTrack, SentTrack, Stats, VideoPlayout};

@@ -1,6 +1,6 @@
 //! What a participant has sent and received.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::MediaKind;
 
@@ -112,10 +112,14 @@ pub struct ReceivedTrack {
     pub jitter: Duration,
     /// Longest time between two packets since the first.
     pub longest_gap: Duration,
+    /// What was heard of an audio track.
+    pub audio: AudioPlayout,
+    /// What was seen of a video track.
+    pub video: VideoPlayout,
 }
 
 impl ReceivedTrack {
-    pub(crate) const fn new(sid: String, kind: MediaKind) -> Self {
+    pub(crate) fn new(sid: String, kind: MediaKind) -> Self {
         Self {
             sid,
             kind,
@@ -131,6 +135,79 @@ impl ReceivedTrack {
             keyframe_requests: 0,
             jitter: Duration::ZERO,
             longest_gap: Duration::ZERO,
+            audio: AudioPlayout::default(),
+            video: VideoPlayout::default(),
         }
     }
+}
+
+/// What was heard, by the play-out model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AudioPlayout {
+    /// Time since the first packet.
+    pub played: Duration,
+    /// Of that, made up because the audio was not there.
+    pub concealed: Duration,
+    /// Of that, nothing at all: concealment that went on has faded.
+    pub silent: Duration,
+    /// Packets of which something was played.
+    pub packets: u64,
+    /// How long all of those waited before, together.
+    pub waited: Duration,
+    /// The longest wait.
+    pub longest_delay: Duration,
+    /// How long packets are to wait now.
+    pub target: Duration,
+    /// Played from the redundancy of a later packet.
+    pub from_redundancy: u64,
+    /// Played because they were sent again.
+    pub from_repair: u64,
+    /// Came after their time.
+    pub late: u64,
+    /// Left out to lower the delay.
+    pub removed: Duration,
+    /// Stretched to raise it.
+    pub inserted: Duration,
+    /// 95 % of the packets spent less than this in queues on the way.
+    pub queue_p95: Duration,
+}
+
+/// What was seen, by the play-out model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VideoPlayout {
+    /// Frames shown.
+    pub frames: u64,
+    /// Of those, keyframes.
+    pub keyframes: u64,
+    /// Frames whose packets all came.
+    pub assembled: u64,
+    /// When the first one was shown.
+    pub first_frame: Option<Instant>,
+    /// Time since the first frame without pauses.
+    pub watched: Duration,
+    /// Gaps of at least three mean gaps and of 150 ms more than the mean.
+    pub freezes: u64,
+    /// Their length together.
+    pub frozen: Duration,
+    /// The last ones, oldest first.
+    pub log: Vec<Freeze>,
+    /// Longest time between two frames.
+    pub longest_gap: Duration,
+    /// Time in pauses: the server, or the sender, has said that no picture comes.
+    pub paused: Duration,
+    /// In such a pause now.
+    pub paused_now: bool,
+    /// How long frames waited once they were complete, together.
+    pub delay: Duration,
+    /// How long frames are to wait now.
+    pub target: Duration,
+}
+
+/// The picture stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// Since the frame of this time.
+    pub from: Instant,
+    /// For so long.
+    pub lasted: Duration,
 }
