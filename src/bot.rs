@@ -31,7 +31,7 @@ pub(crate) async fn stay(control: ControlPlane, session: Uuid) {
 
 async fn visit(access: &RoomAccess) {
     let mut options = ConnectOptions::new(&access.url, access.access_token.reveal().clone());
-    options.publish = Publish { microphone: true, camera: true };
+    options.publish = Publish { microphone: true, camera: true, ..Publish::default() };
     match Participant::connect(options).await {
         Ok((participant, mut events)) => {
             tracing::info!("the synthetic patient is in the room");

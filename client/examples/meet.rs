@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut present = Vec::new();
     for token in arguments {
         let mut options = ConnectOptions::new(url.clone(), token);
-        options.publish = Publish { microphone: true, camera: true };
+        options.publish = Publish { microphone: true, camera: true, ..Publish::default() };
         let (participant, mut events) = Participant::connect(options).await?;
         let number = present.len();
         tokio::spawn(async move {

@@ -149,7 +149,7 @@ impl Call {
         }
         self.session.wire.flush();
         self.signal.flush(GOODBYE).await;
-        self.publish_stats();
+        self.publish_stats(now);
         if let Some(cause) = self.ended {
             let _ = timeout(GOODBYE, self.events.send(ParticipantEvent::Left(cause))).await;
         }
@@ -194,7 +194,7 @@ impl Call {
     fn clock(&mut self, now: Instant) {
         if self.stats_at <= now {
             self.stats_at = now + STATS_INTERVAL;
-            self.publish_stats();
+            self.publish_stats(now);
         }
         if self.retry.is_some_and(|(_, at)| at <= now) {
             self.open(now);
@@ -219,7 +219,7 @@ impl Call {
         if self.rejoin {
             self.rejoin = false;
             self.stats.rejoins += 1;
-            self.session.media.end_all();
+            self.session.media.end_all(now);
             let (identity, subscribe) = (self.identity.clone(), self.options.subscribe);
             self.session = Session::new(now, identity, subscribe, &mut self.rng);
             self.data.restart();
@@ -306,13 +306,27 @@ impl Call {
                 self.session.negotiation.add_receivers(needed.num_audios, needed.num_videos);
             }
             Response::Update(update) => {
+                let tracks = update.participants.iter().flat_map(|other| &other.tracks);
+                for track in tracks {
+                    self.session.media.pause(now, &track.sid, None, Some(track.muted));
+                }
                 self.tell(ParticipantEvent::Participants(update.participants));
             }
+            Response::StreamStateUpdate(update) => {
+                for state in update.stream_states {
+                    let paused = state.state() == proto::StreamState::Paused;
+                    self.session.media.pause(now, &state.track_sid, Some(paused), None);
+                }
+            }
+            Response::SubscribedQualityUpdate(update) => self.wanted(&update),
             Response::Mute(mute) => {
-                if let Some(sender) =
-                    self.session.media.senders.iter_mut().find(|sender| sender.sid == mute.sid)
-                {
+                let mut known = false;
+                let senders = self.session.media.senders.iter_mut();
+                for sender in senders.filter(|sender| sender.sid == mute.sid) {
                     sender.muted = mute.muted;
+                    known = true;
+                }
+                if known {
                     self.signal.send(Request::Mute(mute));
                 }
             }
@@ -371,15 +385,36 @@ impl Call {
     }
 
     fn published(&mut self, published: proto::TrackPublishedResponse) {
-        let senders = &mut self.session.media.senders;
-        let Some(sender) = senders.iter_mut().find(|sender| sender.cid == published.cid) else {
-            return;
-        };
         let Some(track) = &published.track else { return };
-        sender.sid.clone_from(&track.sid);
-        let event = ParticipantEvent::Published { sid: track.sid.clone(), kind: sender.kind };
+        let senders = self.session.media.senders.iter_mut();
+        let mut kind = None;
+        for sender in senders.filter(|sender| sender.cid == published.cid) {
+            sender.sid.clone_from(&track.sid);
+            kind = Some(sender.kind());
+        }
+        let Some(kind) = kind else { return };
+        let event = ParticipantEvent::Published { sid: track.sid.clone(), kind };
         self.session.published.push(published);
         self.tell(event);
+    }
+
+    /// Which layers anybody wants to see, of the codec that is sent.
+    fn wanted(&mut self, update: &proto::SubscribedQualityUpdate) {
+        let codec = update.subscribed_codecs.iter().find(|codec| codec.codec.contains("vp8"));
+        let Some(codec) = codec else { return };
+        let mut qualities = [false; 3];
+        for listed in codec.qualities.iter().filter(|listed| listed.enabled) {
+            let at = match listed.quality() {
+                proto::VideoQuality::Low => 0,
+                proto::VideoQuality::Medium => 1,
+                proto::VideoQuality::High => 2,
+                proto::VideoQuality::Off => continue,
+            };
+            if let Some(quality) = qualities.get_mut(at) {
+                *quality = true;
+            }
+        }
+        self.session.media.wanted(&update.track_sid, qualities);
     }
 
     fn peer_event(&mut self, now: Instant, event: PeerEvent) {
@@ -424,6 +459,10 @@ impl Call {
             Command::SendData(message) => self.data.push(message),
             Command::CutSignal => self.lost(now, SignalError::Closed),
             Command::RestartIce => self.session.restart_ice(&mut self.rng),
+            Command::ChangeNetwork => {
+                self.session.change_network(now);
+                self.lost(now, SignalError::Closed);
+            }
             Command::Leave => {
                 let reason = proto::DisconnectReason::ClientInitiated.into();
                 self.signal
@@ -434,9 +473,15 @@ impl Call {
     }
 
     fn mute(&mut self, kind: MediaKind, muted: bool) {
-        for sender in self.session.media.senders.iter_mut().filter(|sender| sender.kind == kind) {
+        let mut told: Vec<String> = Vec::new();
+        let senders = self.session.media.senders.iter_mut();
+        for sender in senders.filter(|sender| sender.kind() == kind) {
             sender.muted = muted;
-            let sid = sender.sid.clone();
+            if !told.contains(&sender.sid) {
+                told.push(sender.sid.clone());
+            }
+        }
+        for sid in told {
             self.signal.send(Request::Mute(proto::MuteTrackRequest { sid, muted }));
         }
     }
@@ -455,12 +500,12 @@ impl Call {
         }
     }
 
-    fn publish_stats(&mut self) {
+    fn publish_stats(&mut self, now: Instant) {
         self.stats.connected = self.session.connected;
         self.stats.unsent = self.session.wire.unsent;
         self.stats.data_sent = self.data.sent;
         self.stats.data_received = self.data.received;
-        self.session.media.fill(&mut self.stats);
+        self.session.media.fill(now, &self.session.wire, &mut self.stats);
         self.publish_stats.send_replace(self.stats.clone());
     }
 

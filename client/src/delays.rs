@@ -200,10 +200,20 @@ mod tests {
     fn late_packets_are_waited_for_if_they_are_worth_it() {
         let start = Instant::now();
         let mut frequent = Delays::new(start);
-        feed(&mut frequent, start, 2000, |packet| if packet % 10 == 3 { (110, false) } else { (0, true) });
+        feed(
+            &mut frequent,
+            start,
+            2000,
+            |packet| if packet % 10 == 3 { (110, false) } else { (0, true) },
+        );
         assert_eq!(frequent.target(), Duration::from_millis(120), "10 % are worth 200 ms");
         let mut rare = Delays::new(start);
-        feed(&mut rare, start, 2000, |packet| if packet % 50 == 3 { (110, false) } else { (0, true) });
+        feed(
+            &mut rare,
+            start,
+            2000,
+            |packet| if packet % 50 == 3 { (110, false) } else { (0, true) },
+        );
         assert_eq!(rare.target(), Duration::from_millis(20), "2 % are worth 40 ms");
     }
 

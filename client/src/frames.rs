@@ -63,7 +63,8 @@ impl Piece {
 
 /// The Y bit of the VP8 payload descriptor (RFC 7741 §4.2).
 fn vp8_syncs(payload: &[u8]) -> bool {
-    let Some(fields) = payload.get(1).filter(|_| payload.first().is_some_and(|byte| byte & 0x80 != 0))
+    let Some(fields) =
+        payload.get(1).filter(|_| payload.first().is_some_and(|byte| byte & 0x80 != 0))
     else {
         return false;
     };
@@ -306,7 +307,8 @@ mod tests {
     fn the_descriptor_of_vp8_is_read() {
         let read = |payload: &[u8]| Piece::read(Codec::Vp8, payload, None);
         let full = read(&[0x90, 0xE0, 0x93, 0x21, 0x44, 0x60, 0x01]);
-        let picture = Picture { id: Some((0x1321, 15)), base: Some(0x44), temporal: 1, syncs: true };
+        let picture =
+            Picture { id: Some((0x1321, 15)), base: Some(0x44), temporal: 1, syncs: true };
         assert_eq!((full.picture, full.begins, full.key), (picture, Some(true), false));
         assert!(!read(&[0x90, 0xE0, 0x93, 0x21, 0x44, 0x40, 0x01]).picture.syncs);
         assert!(read(&[0x90, 0xE0, 0x13, 0x44, 0x60, 0x01]).picture.syncs);

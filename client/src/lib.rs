@@ -15,7 +15,7 @@
 //! use bedside_client::{ConnectOptions, Participant, ParticipantEvent, Publish};
 //!
 //! let mut options = ConnectOptions::new("ws://127.0.0.1:8000", token);
-//! options.publish = Publish { microphone: true, camera: true };
+//! options.publish = Publish { microphone: true, camera: true, ..Publish::default() };
 //! let (participant, mut events) = Participant::connect(options).await?;
 //! while let Some(event) = events.recv().await {
 //!     if matches!(event, ParticipantEvent::Left(_)) {
@@ -43,6 +43,7 @@ mod sender;
 mod session;
 mod signal;
 mod stats;
+mod uplink;
 mod wire;
 
 pub use livekit_protocol as proto;
@@ -51,4 +52,6 @@ pub use participant::{
     Publish,
 };
 pub use signal::SignalError;
-pub use stats::{AudioPlayout, Freeze, ReceivedTrack, SentTrack, Stats, VideoPlayout};
+pub use stats::{
+    AudioPlayout, Freeze, ReceivedTrack, SentTrack, Stats, UplinkEstimate, VideoPlayout,
+};

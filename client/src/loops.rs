@@ -2,18 +2,47 @@
 
 use std::sync::OnceLock;
 
+use bedside_sfu::core::api::MediaKind;
+
 /// Pictures in a second.
 pub(crate) const FRAME_RATE: u32 = 20;
 /// Length of one Opus packet in milliseconds.
 pub(crate) const AUDIO_PACKET_MS: u32 = 20;
-/// Size of the pictures.
+/// Length of every loop.
+const LOOP_SECONDS: usize = 5;
+/// Size of the picture without simulcast.
 pub(crate) const FRAME_SIZE: (u32, u32) = (640, 360);
+/// Sizes of the simulcast layers.
+pub(crate) const LAYER_SIZES: [(u32, u32); 3] = [(160, 90), (320, 180), FRAME_SIZE];
+/// Temporal layers of the frames of a simulcast layer, in turn.
+const TEMPORAL: [u8; 4] = [0, 2, 1, 2];
+
+/// What a stream plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Opus.
+    Tone,
+    /// VP8 by itself, a keyframe each second.
+    Face,
+    /// VP8 with three temporal layers: one of [`LAYER_SIZES`].
+    Layer(usize),
+}
+
+impl Content {
+    pub(crate) const fn kind(self) -> MediaKind {
+        match self {
+            Self::Tone => MediaKind::Audio,
+            Self::Face | Self::Layer(_) => MediaKind::Video,
+        }
+    }
+}
 
 /// The media that is played in a loop.
 #[derive(Debug)]
 pub(crate) struct Loops {
     /// VP8 frames, the first a keyframe.
-    pub(crate) video: Vec<Frame>,
+    face: Vec<Frame>,
+    layers: [Vec<Frame>; 3],
     /// Opus packets.
     pub(crate) audio: Vec<Vec<u8>>,
 }
@@ -25,6 +54,10 @@ pub(crate) struct Frame {
     pub(crate) data: &'static [u8],
     /// Decodable by itself.
     pub(crate) key: bool,
+    /// Temporal layer; 0 where there are none.
+    pub(crate) temporal: u8,
+    /// Made from a frame of the lowest temporal layer alone.
+    pub(crate) syncs: bool,
 }
 
 impl Loops {
@@ -32,14 +65,29 @@ impl Loops {
     pub(crate) fn shared() -> &'static Self {
         static LOOPS: OnceLock<Loops> = OnceLock::new();
         LOOPS.get_or_init(|| Self {
-            video: read_ivf(include_bytes!("../media/face.ivf")),
+            face: read_ivf(include_bytes!("../media/face.ivf"), &[0]),
+            layers: [
+                read_ivf(include_bytes!("../media/layer-90.ivf"), &TEMPORAL),
+                read_ivf(include_bytes!("../media/layer-180.ivf"), &TEMPORAL),
+                read_ivf(include_bytes!("../media/layer-360.ivf"), &TEMPORAL),
+            ],
             audio: read_ogg(include_bytes!("../media/hum.ogg")),
         })
     }
 
-    /// The frame at a place in the loop.
-    pub(crate) fn frame(&self, index: usize) -> Option<Frame> {
-        self.video.get(index % self.video.len().max(1)).copied()
+    /// The frames of a loop; none of the tone.
+    pub(crate) fn frames(&self, content: Content) -> &[Frame] {
+        match content {
+            Content::Tone => &[],
+            Content::Face => &self.face,
+            Content::Layer(layer) => self.layers.get(layer).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// The frame at a place in a loop.
+    pub(crate) fn frame(&self, content: Content, index: usize) -> Option<Frame> {
+        let frames = self.frames(content);
+        frames.get(index % frames.len().max(1)).copied()
     }
 
     /// The Opus packet at a place in the loop.
@@ -47,16 +95,30 @@ impl Loops {
         self.audio.get(index % self.audio.len().max(1)).map(Vec::as_slice)
     }
 
-    /// The place of the first keyframe at `index` or after it.
-    pub(crate) fn next_keyframe(&self, index: usize) -> usize {
-        let is_key = |at: &usize| self.frame(*at).is_some_and(|frame| frame.key);
-        (index..index + self.video.len()).find(is_key).unwrap_or(index)
+    /// The place of the first keyframe of a loop at `index` or after it.
+    pub(crate) fn next_keyframe(&self, content: Content, index: usize) -> usize {
+        let is_key = |at: &usize| self.frame(content, *at).is_some_and(|frame| frame.key);
+        (index..index + self.frames(content).len()).find(is_key).unwrap_or(index)
+    }
+
+    /// Bytes of a loop in a second, and the packets they are cut into at the least.
+    pub(crate) fn rate(&self, content: Content, packet: usize) -> (usize, usize) {
+        let sizes: Vec<usize> = match content {
+            Content::Tone => self.audio.iter().map(Vec::len).collect(),
+            Content::Face | Content::Layer(_) => {
+                self.frames(content).iter().map(|frame| frame.data.len()).collect()
+            }
+        };
+        let packets: usize = sizes.iter().map(|size| size.div_ceil(packet)).sum();
+        (sizes.iter().sum::<usize>() / LOOP_SECONDS, packets / LOOP_SECONDS)
     }
 }
 
-/// Frames of an IVF file (32 bytes of header, then 12 bytes before each frame).
-fn read_ivf(file: &'static [u8]) -> Vec<Frame> {
+/// Frames of an IVF file (32 bytes of header, then 12 bytes before each frame), in the temporal
+/// layers of `pattern` in turn.
+fn read_ivf(file: &'static [u8], pattern: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
+    let mut layers = pattern.iter().copied().enumerate().cycle();
     let mut rest = file.get(32..).unwrap_or_default();
     while let Some((head, tail)) = rest.split_first_chunk::<12>() {
         let [s0, s1, s2, s3, ..] = *head;
@@ -64,7 +126,9 @@ fn read_ivf(file: &'static [u8]) -> Vec<Frame> {
         let Some((data, tail)) = tail.split_at_checked(size) else { break };
         // RFC 6386 §9.1: the lowest bit of the frame tag is 0 in a keyframe.
         let key = data.first().is_some_and(|byte| byte & 1 == 0);
-        frames.push(Frame { data, key });
+        // The encoder makes the last frame of a turn from the one before it, the others from the first.
+        let (place, temporal) = layers.next().unwrap_or_default();
+        frames.push(Frame { data, key, temporal, syncs: place == 1 || place == 2 });
         rest = tail;
     }
     frames
@@ -100,26 +164,40 @@ mod tests {
     #[test]
     fn the_loops_in_the_tree_are_what_the_packetiser_expects() {
         let loops = Loops::shared();
-        assert_eq!(loops.video.len(), 100);
-        let keys: Vec<_> = (0..100).filter(|at| loops.video[*at].key).collect();
+        assert_eq!(loops.face.len(), 100);
+        let keys: Vec<_> = (0..100).filter(|at| loops.face[*at].key).collect();
         assert_eq!(keys, [0, 20, 40, 60, 80], "a keyframe each second");
-        assert!(loops.video.iter().all(|frame| frame.data.len() > 100));
+        assert!(loops.face.iter().all(|frame| frame.data.len() > 100));
         assert_eq!(loops.audio.len(), 250);
         // RFC 6716 §3.1: configuration with 20 ms frames, mono, one frame in the packet.
         for packet in &loops.audio {
             let (configuration, rest) = (packet[0] >> 3, packet[0] & 7);
             assert!(matches!(configuration, 1 | 5 | 9 | 13 | 15 | 19 | 23 | 27 | 31) && rest == 0);
         }
-        let total: usize = loops.video.iter().map(|frame| frame.data.len()).sum();
+        let total: usize = loops.face.iter().map(|frame| frame.data.len()).sum();
         assert!((150_000..250_000).contains(&total), "{total}");
+    }
+
+    #[test]
+    fn simulcast_layers_have_one_keyframe_and_three_temporal_layers() {
+        let loops = Loops::shared();
+        for (layer, rate) in [(0, 4_000..7_000), (1, 10_000..15_000), (2, 30_000..40_000)] {
+            let frames = loops.frames(Content::Layer(layer));
+            assert_eq!(frames.len(), 100);
+            assert!(frames[0].key && frames[1..].iter().all(|frame| !frame.key));
+            let turn: Vec<_> = frames[4..8].iter().map(|one| (one.temporal, one.syncs)).collect();
+            assert_eq!(turn, [(0, false), (2, true), (1, true), (2, false)]);
+            assert!(rate.contains(&loops.rate(Content::Layer(layer), 1200).0), "{layer}");
+        }
+        assert_eq!(loops.rate(Content::Tone, 1200).1, 50);
     }
 
     #[test]
     fn the_next_keyframe_is_found_across_the_end() {
         let loops = Loops::shared();
-        assert_eq!(loops.next_keyframe(0), 0);
-        assert_eq!(loops.next_keyframe(1), 20);
-        assert_eq!(loops.next_keyframe(81), 100);
-        assert_eq!(loops.next_keyframe(181), 200);
+        assert_eq!(loops.next_keyframe(Content::Face, 0), 0);
+        assert_eq!(loops.next_keyframe(Content::Face, 1), 20);
+        assert_eq!(loops.next_keyframe(Content::Face, 81), 100);
+        assert_eq!(loops.next_keyframe(Content::Face, 181), 200);
     }
 }

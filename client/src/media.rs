@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bedside_sfu::core::api::MediaKind;
 use bedside_sfu::core::rtcp::{self, ReportBlock, Rtcp};
 use bedside_sfu::core::rtp::{self, Header};
 use bedside_sfu::core::sdp::{Description, Extension};
 use bedside_sfu::core::twcc::{self, Recorder};
 
 use crate::negotiation::{receive_parameters, send_parameters};
-use crate::receiver::Receiver;
+use crate::receiver::{Packet, Receiver};
 use crate::sender::Sender;
 use crate::stats::{ReceivedTrack, Stats};
+use crate::uplink::{self, Uplink};
 use crate::wire::Wire;
 
 /// Between two rounds of reports.
@@ -75,17 +77,26 @@ impl Media {
     }
 
     /// Takes an answer; returns the tracks that it brings.
-    pub(crate) fn apply(&mut self, now: Instant, answer: &Description) -> Vec<String> {
+    pub(crate) fn apply(
+        &mut self,
+        now: Instant,
+        answer: &Description,
+        wire: &mut Wire,
+    ) -> Vec<String> {
         for sender in &mut self.senders {
             let section = answer.sections.iter().find(|section| section.mid == sender.mid);
-            sender.configure(section.and_then(send_parameters));
+            let parameters = section.and_then(send_parameters);
+            if parameters.as_ref().is_some_and(|known| known.transport_cc_id.is_some()) {
+                wire.uplink.get_or_insert_with(|| Uplink::new(now));
+            }
+            sender.configure(parameters);
         }
         let wanted = receive_parameters(answer);
         let (kept, ended): (Vec<_>, Vec<_>) = std::mem::take(&mut self.receivers)
             .into_iter()
             .partition(|receiver| wanted.contains(&receiver.parameters));
         self.receivers = kept;
-        self.end(ended);
+        self.end(now, ended);
         let mut added = Vec::new();
         for parameters in wanted {
             if self.receivers.iter().all(|receiver| receiver.parameters != parameters) {
@@ -111,15 +122,15 @@ impl Media {
     }
 
     /// Forgets every track: the transport is gone.
-    pub(crate) fn end_all(&mut self) {
+    pub(crate) fn end_all(&mut self, now: Instant) {
         let receivers = std::mem::take(&mut self.receivers);
-        self.end(receivers);
+        self.end(now, receivers);
         self.routes.clear();
         self.senders.clear();
     }
 
-    fn end(&mut self, receivers: Vec<Receiver>) {
-        self.ended.extend(receivers.iter().map(|receiver| receiver.totals(false)));
+    fn end(&mut self, now: Instant, mut receivers: Vec<Receiver>) {
+        self.ended.extend(receivers.iter_mut().map(|receiver| receiver.totals(now, false)));
         let surplus = self.ended.len().saturating_sub(MAX_ENDED);
         self.ended.drain(..surplus);
     }
@@ -143,15 +154,21 @@ impl Media {
             self.feedback_at.get_or_insert(now + FEEDBACK_INTERVAL);
         }
         let Some(payload) = rtp::payload(packet, &header) else { return };
+        let extension = |id: Option<u8>| {
+            let found = rtp::extensions(packet).find(|(known, _)| Some(*known) == id);
+            found.filter(|_| id.is_some()).map(|(_, value)| value)
+        };
         match self.routes.get(&header.ssrc) {
             Some(Route::Media(index)) => {
                 if let Some(receiver) = self.receivers.get_mut(*index) {
-                    receiver.media(now, &header, payload);
+                    let descriptor = extension(receiver.parameters.descriptor_id);
+                    receiver.media(now, &header, Packet { payload, descriptor });
                 }
             }
             Some(Route::Repair(index)) => {
                 if let Some(receiver) = self.receivers.get_mut(*index) {
-                    receiver.repair(now, &header, payload);
+                    let descriptor = extension(receiver.parameters.descriptor_id);
+                    receiver.repair(now, &header, Packet { payload, descriptor });
                 }
             }
             None => self.unknown_packets += 1,
@@ -168,9 +185,9 @@ impl Media {
                     {
                         receiver.sender_report(now, info.ntp);
                     }
-                    self.reported(reports);
+                    self.reported(now, reports, wire);
                 }
-                Rtcp::ReceiverReport { reports, .. } => self.reported(reports),
+                Rtcp::ReceiverReport { reports, .. } => self.reported(now, reports, wire),
                 Rtcp::Nack { media, lost, .. } => {
                     if let Some(sender) = self.sender(media) {
                         sender.repair(now, lost, wire);
@@ -184,8 +201,16 @@ impl Media {
                 }
                 Rtcp::Twcc(packet) => {
                     self.feedback_received += u64::from(twcc::parse(packet).is_some());
+                    if let Some(uplink) = &mut wire.uplink {
+                        uplink.feedback(now, packet);
+                    }
                 }
-                Rtcp::Remb { .. } | Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
+                Rtcp::Remb { bitrate_bps } => {
+                    if let Some(uplink) = &mut wire.uplink {
+                        uplink.remb(now, bitrate_bps);
+                    }
+                }
+                Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
             }
         }
     }
@@ -200,21 +225,50 @@ impl Media {
         }
     }
 
-    fn reported(&mut self, reports: rtcp::Reports<'_>) {
+    fn reported(&mut self, now: Instant, reports: rtcp::Reports<'_>, wire: &mut Wire) {
         for report in reports {
             let round_trip = round_trip(&report);
             self.round_trip = round_trip.unwrap_or(self.round_trip);
             if let Some(sender) = self.sender(report.ssrc) {
                 sender.reported(&report, round_trip);
+                if let Some(uplink) = &mut wire.uplink {
+                    uplink.report(now, report.fraction_lost, round_trip);
+                }
             }
         }
     }
 
+    /// The server has paused a track's picture, or its sender has muted it; `None`: as before.
+    pub(crate) fn pause(
+        &mut self,
+        now: Instant,
+        sid: &str,
+        paused: Option<bool>,
+        muted: Option<bool>,
+    ) {
+        let known = |receiver: &&mut Receiver| receiver.parameters.sid == sid;
+        if let Some(receiver) = self.receivers.iter_mut().find(known) {
+            receiver.pause(now, paused, muted);
+        }
+    }
+
+    /// Which qualities of a track anybody wants: low, medium, high.
+    pub(crate) fn wanted(&mut self, sid: &str, qualities: [bool; 3]) {
+        let layers = self.senders.iter_mut().filter(|sender| sender.sid == sid);
+        let layers = layers.filter(|sender| sender.kind() == MediaKind::Video);
+        for (sender, wanted) in layers.zip(qualities) {
+            let any = sender.rid.is_empty() && qualities.contains(&true);
+            sender.wanted = wanted || any;
+        }
+    }
+
     /// When [`Media::tick`] has something to do.
-    pub(crate) fn due(&self) -> Instant {
+    pub(crate) fn due(&self, wire: &Wire) -> Instant {
+        let uplink = wire.uplink.as_ref().and_then(Uplink::due);
         let senders = self.senders.iter().filter_map(Sender::due);
         let receivers = self.receivers.iter().filter_map(Receiver::due);
-        senders.chain(receivers).chain(self.feedback_at).fold(self.report_at, Instant::min)
+        let times = senders.chain(receivers).chain(self.feedback_at).chain(uplink);
+        times.fold(self.report_at, Instant::min)
     }
 
     /// Sends what is due: media, askings, feedback, reports.
@@ -222,6 +276,9 @@ impl Media {
         for sender in &mut self.senders {
             sender.play(now, wire);
         }
+        uplink::tick(now, &mut self.senders, wire);
+        let measured = wire.uplink.as_ref().and_then(Uplink::round_trip);
+        self.round_trip = measured.unwrap_or(self.round_trip);
         let mut compound = std::mem::take(&mut self.compound);
         self.ask(now, &mut compound);
         if self.feedback_at.is_some_and(|at| at <= now) {
@@ -276,9 +333,11 @@ impl Media {
     }
 
     /// Fills in what is known here.
-    pub(crate) fn fill(&self, stats: &mut Stats) {
+    pub(crate) fn fill(&mut self, now: Instant, wire: &Wire, stats: &mut Stats) {
         stats.sent = self.senders.iter().map(Sender::totals).collect();
-        let flowing = self.receivers.iter().map(|receiver| receiver.totals(true));
+        let informed = wire.uplink.as_ref().filter(|_| self.feedback_received > 0);
+        stats.uplink = informed.map(Uplink::estimate);
+        let flowing = self.receivers.iter_mut().map(|receiver| receiver.totals(now, true));
         stats.received = self.ended.iter().cloned().chain(flowing).collect();
         stats.feedback_sent = self.feedback_sent;
         stats.feedback_received = self.feedback_received;

@@ -10,6 +10,9 @@ use bedside_sfu::core::sdp::{
 use crate::receiver::ReceiveParameters;
 use crate::sender::{SendParameters, Sender};
 
+/// Payload type of redundant audio, as browsers have it.
+const RED: u8 = 63;
+
 /// Sections for receiving that the first offer has of each kind, as browsers have it.
 const FIRST_SECTIONS: u32 = 3;
 /// More is asked of us by mistake only.
@@ -21,8 +24,14 @@ const AUDIO_EXTENSIONS: [(u8, Extension); 4] = [
     (3, Extension::TransportCc),
     (4, Extension::Mid),
 ];
-const VIDEO_EXTENSIONS: [(u8, Extension); 3] =
-    [(2, Extension::AbsSendTime), (3, Extension::TransportCc), (4, Extension::Mid)];
+const VIDEO_EXTENSIONS: [(u8, Extension); 6] = [
+    (2, Extension::AbsSendTime),
+    (3, Extension::TransportCc),
+    (4, Extension::Mid),
+    (10, Extension::Rid),
+    (11, Extension::RepairedRid),
+    (13, Extension::DependencyDescriptor),
+];
 
 /// What a section of ours is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +42,8 @@ enum Purpose {
     Send {
         kind: MediaKind,
         cid: String,
+        /// Names of the simulcast layers; with those the streams are not named.
+        rids: Vec<String>,
         ssrc: u32,
         rtx_ssrc: u32,
     },
@@ -77,17 +88,23 @@ impl Negotiation {
         }
     }
 
-    /// Appends the section of a published track and returns its name.
-    pub(crate) fn add_sender(
-        &mut self,
-        kind: MediaKind,
-        make: impl FnOnce(String) -> Sender,
-    ) -> Sender {
-        let sender = make(self.sections.len().to_string());
-        let (cid, ssrc, rtx_ssrc) = (sender.cid.clone(), sender.ssrc, sender.rtx_ssrc);
-        self.sections.push(Purpose::Send { kind, cid, ssrc, rtx_ssrc });
+    /// The name of the next section.
+    pub(crate) fn next_mid(&self) -> String {
+        self.sections.len().to_string()
+    }
+
+    /// Appends the section of a published track, of which these are the streams.
+    pub(crate) fn add_track(&mut self, senders: &[Sender]) {
+        let Some(first) = senders.first() else { return };
+        let rids = senders.iter().map(|sender| sender.rid.clone());
+        self.sections.push(Purpose::Send {
+            kind: first.kind(),
+            cid: first.cid.clone(),
+            rids: rids.filter(|rid| !rid.is_empty()).collect(),
+            ssrc: first.ssrc,
+            rtx_ssrc: first.rtx_ssrc,
+        });
         self.wanted = true;
-        sender
     }
 
     /// Appends sections to receive in, and asks for an offer.
@@ -150,29 +167,41 @@ impl Negotiation {
 
 impl Purpose {
     fn section(&self, mid: String) -> OfferSection {
-        let (kind, direction, sent) = match self {
-            Self::Data => (SectionKind::Application, Direction::SendRecv, None),
-            Self::Receive(kind) => (section_kind(*kind), Direction::RecvOnly, None),
-            Self::Send { kind, cid, ssrc, rtx_ssrc } => {
-                (section_kind(*kind), Direction::SendOnly, Some((cid, *ssrc, *rtx_ssrc)))
-            }
+        let (kind, direction) = match self {
+            Self::Data => (SectionKind::Application, Direction::SendRecv),
+            Self::Receive(kind) => (section_kind(*kind), Direction::RecvOnly),
+            Self::Send { kind, .. } => (section_kind(*kind), Direction::SendOnly),
         };
+        let sends = direction == Direction::SendOnly;
         let (codecs, extensions) = match kind {
             SectionKind::Audio => (audio_codecs(), AUDIO_EXTENSIONS.to_vec()),
-            SectionKind::Video => (video_codecs(sent.is_some()), VIDEO_EXTENSIONS.to_vec()),
+            SectionKind::Video => (video_codecs(sends), VIDEO_EXTENSIONS.to_vec()),
             SectionKind::Application | SectionKind::Other => (Vec::new(), Vec::new()),
         };
-        let repaired = sent.filter(|_| kind == SectionKind::Video);
-        OfferSection {
+        let section = OfferSection {
             kind,
             mid,
             direction,
             codecs,
             extensions,
             rids: Vec::new(),
-            msid: sent.map(|(cid, ..)| ("bedside".to_owned(), cid.clone())),
-            ssrc: sent.map(|(_, ssrc, _)| ssrc),
-            rtx_ssrc: repaired.map(|(.., rtx_ssrc)| rtx_ssrc),
+            msid: None,
+            ssrc: None,
+            rtx_ssrc: None,
+        };
+        match self {
+            Self::Data | Self::Receive(_) => section,
+            Self::Send { cid, rids, ssrc, rtx_ssrc, .. } => {
+                let named = rids.is_empty();
+                let repaired = named && kind == SectionKind::Video;
+                OfferSection {
+                    rids: rids.clone(),
+                    msid: Some(("bedside".to_owned(), cid.clone())),
+                    ssrc: named.then_some(*ssrc),
+                    rtx_ssrc: repaired.then_some(*rtx_ssrc),
+                    ..section
+                }
+            }
         }
     }
 }
@@ -196,7 +225,10 @@ fn codec(pt: u8, name: &str, rate: &str, fmtp: &str, feedback: &[&str]) -> Paylo
 
 fn audio_codecs() -> Vec<PayloadType> {
     let feedback = &["transport-cc", "nack"];
-    vec![codec(111, "opus", "48000/2", "minptime=10;useinbandfec=1", feedback)]
+    vec![
+        codec(111, "opus", "48000/2", "minptime=10;useinbandfec=1", feedback),
+        codec(RED, "red", "48000/2", "111/111", &[]),
+    ]
 }
 
 /// VP8 is what the loop is made of; the others are only received (and counted, not decoded).
@@ -229,7 +261,10 @@ pub(crate) fn send_parameters(section: &Section) -> Option<SendParameters> {
     Some(SendParameters {
         payload_type: codec.pt,
         rtx_payload_type: section.rtx_of(codec.pt).map(|repair| repair.pt),
+        red_payload_type: section.red_of(codec.pt).map(|red| red.pt),
         mid_id: section.extension_id(Extension::Mid),
+        rid_id: section.extension_id(Extension::Rid),
+        repaired_rid_id: section.extension_id(Extension::RepairedRid),
         abs_send_time_id: section.extension_id(Extension::AbsSendTime),
         transport_cc_id: section
             .extension_id(Extension::TransportCc)
@@ -261,6 +296,8 @@ fn received(section: &Section) -> Option<ReceiveParameters> {
         codec: Codec::from_name(&codec.name),
         ssrc: repair.map_or(ssrc, |(media, _)| *media),
         rtx_ssrc: repair.map(|(_, repair)| *repair),
+        red_type: section.red_of(codec.pt).map(|red| red.pt),
+        descriptor_id: section.extension_id(Extension::DependencyDescriptor),
         nack: codec.feedback.iter().any(|kind| kind == "nack"),
     })
 }
@@ -272,6 +309,12 @@ mod tests {
     use bedside_sfu::core::sdp::{Fill, OpusWish, parse, write_answer};
 
     use super::*;
+    use crate::loops::Content;
+
+    fn sender(content: Content, rid: &str, negotiation: &Negotiation) -> Sender {
+        let (rid, mid) = (rid.to_owned(), negotiation.next_mid());
+        Sender::new(content, rid, mid, "cid".to_owned(), [2, 3, 4, 5])
+    }
 
     fn local<'a>(credentials: &'a Credentials, fingerprint: &'a str) -> Local<'a> {
         Local {
@@ -297,8 +340,8 @@ mod tests {
         assert!(negotiation.offer(local).is_none(), "one at a time");
         assert!(!negotiation.answered(9, ""), "an answer to nothing");
         assert!(negotiation.answered(1, "answer"));
-        let make = |mid| Sender::new(MediaKind::Video, mid, "cid".to_owned(), [2, 3, 4, 5]);
-        let sender = negotiation.add_sender(MediaKind::Video, make);
+        let sender = sender(Content::Face, "", &negotiation);
+        negotiation.add_track(std::slice::from_ref(&sender));
         assert_eq!(sender.mid, "8");
         let (id, sdp) = negotiation.offer(local).unwrap();
         let offer = parse(&sdp).unwrap();
@@ -314,8 +357,7 @@ mod tests {
         let fingerprint = ["0A"; 32].join(":");
         let local = local(&credentials, &fingerprint);
         let mut negotiation = Negotiation::new(1, true);
-        let make = |mid| Sender::new(MediaKind::Audio, mid, "cid".to_owned(), [2, 3, 4, 5]);
-        negotiation.add_sender(MediaKind::Audio, make);
+        negotiation.add_track(&[sender(Content::Tone, "", &negotiation)]);
         let (_, sdp) = negotiation.offer(local).unwrap();
         let mut fills = vec![Fill::Idle; 8];
         fills[3] = Fill::Send {
@@ -339,12 +381,39 @@ mod tests {
             codec: Codec::Vp8,
             ssrc: 7,
             rtx_ssrc: Some(8),
+            red_type: None,
+            descriptor_id: Some(13),
             nack: true,
         };
         assert_eq!(receive_parameters(&answer), [expected]);
         let parameters = send_parameters(&answer.sections[7]).unwrap();
         assert_eq!((parameters.payload_type, parameters.rtx_payload_type), (111, None));
         assert_eq!((parameters.mid_id, parameters.transport_cc_id), (Some(4), Some(3)));
+        assert_eq!(parameters.red_payload_type, Some(RED));
         assert!(send_parameters(&answer.sections[0]).is_none());
+    }
+
+    #[test]
+    fn simulcast_layers_are_named_and_their_streams_are_not() {
+        let credentials = Credentials { ufrag: "u".to_owned(), pwd: "p".to_owned() };
+        let fingerprint = ["0A"; 32].join(":");
+        let local = local(&credentials, &fingerprint);
+        let mut negotiation = Negotiation::new(1, false);
+        let layers = [(Content::Layer(1), "q"), (Content::Layer(2), "h")];
+        let senders = layers.map(|(content, rid)| sender(content, rid, &negotiation));
+        negotiation.add_track(&senders);
+        let offer = parse(&negotiation.offer(local).unwrap().1).unwrap();
+        assert_eq!(offer.sections[1].rids, ["q", "h"]);
+        assert!(offer.sections[1].ssrcs.is_empty() && offer.sections[1].fid.is_empty());
+        let fill = Fill::Receive {
+            codec: "vp8".to_owned(),
+            rtx: true,
+            red: false,
+            opus: OpusWish::default(),
+        };
+        let answer = parse(&write_answer(&offer, &local, &[Fill::Idle, fill])).unwrap();
+        let parameters = send_parameters(&answer.sections[1]).unwrap();
+        assert_eq!((parameters.rid_id, parameters.repaired_rid_id), (Some(10), Some(11)));
+        assert_eq!(parameters.rtx_payload_type, Some(97));
     }
 }

@@ -43,10 +43,15 @@ impl ConnectOptions {
 /// What a participant publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Publish {
-    /// The tone: Opus, 32 kbit/s.
+    /// The tone: Opus, 49 kbit/s.
     pub microphone: bool,
-    /// The picture: VP8, 640 × 360, 20 frames a second, about 300 kbit/s, a keyframe each second.
+    /// The picture: VP8, 640 × 360, 20 frames a second, about 300 kbit/s.
     pub camera: bool,
+    /// Simulcast layers of the picture: 2 = 320 × 180 and 640 × 360, 3 = also 160 × 90, each with
+    /// three temporal layers and keyframes on request. Fewer: none, and a keyframe each second.
+    pub layers: u8,
+    /// Earlier packets that each packet of the tone repeats (RFC 2198), up to 3. Browsers repeat one.
+    pub redundancy: u8,
 }
 
 /// Why no participant came to be.
@@ -138,6 +143,7 @@ pub(crate) enum Command {
     SendData(DataMessage),
     CutSignal,
     RestartIce,
+    ChangeNetwork,
     Leave,
 }
 
@@ -203,6 +209,15 @@ impl Participant {
     /// The participant has left.
     pub async fn restart_ice(&self) -> Result<(), Gone> {
         self.command(Command::RestartIce).await
+    }
+
+    /// Does what an application does when the system tells that another network carries it now (from
+    /// Wi-Fi to mobile): a new socket for media, checked at once, and a new signal connection.
+    ///
+    /// # Errors
+    /// The participant has left.
+    pub async fn change_network(&self) -> Result<(), Gone> {
+        self.command(Command::ChangeNetwork).await
     }
 
     /// Leaves the room. [`ParticipantEvent::Left`] follows.

@@ -71,7 +71,13 @@ impl Screen {
     }
 
     /// Takes a packet.
-    pub(crate) fn insert(&mut self, now: Instant, sequence: u64, piece: Piece, round_trip: Duration) {
+    pub(crate) fn insert(
+        &mut self,
+        now: Instant,
+        sequence: u64,
+        piece: Piece,
+        round_trip: Duration,
+    ) {
         self.advance(now);
         self.timing.round_trip = round_trip;
         self.moved.get_or_insert(now);
@@ -137,8 +143,10 @@ impl Screen {
         self.advance(now);
         let limit = if self.totals.frames == 0 { STUCK_AT_START } else { STUCK };
         let since = self.asked.or(self.moved);
-        let flows = self.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STUCK);
-        let stuck = flows && since.is_some_and(|since| now.saturating_duration_since(since) >= limit);
+        let flows =
+            self.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STUCK);
+        let stuck =
+            flows && since.is_some_and(|since| now.saturating_duration_since(since) >= limit);
         if stuck {
             self.asked = Some(now);
         }

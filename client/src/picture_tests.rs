@@ -11,7 +11,9 @@ fn show(count: u64, key: u64, arrival: impl Fn(u64) -> Option<(u64, bool)>) -> (
     let start = Instant::now();
     let mut screen = Screen::new(start);
     let mut arrivals: Vec<_> = (0..count)
-        .filter_map(|frame| arrival(frame).map(|(late, repaired)| (frame * 50 + late, frame, repaired)))
+        .filter_map(|frame| {
+            arrival(frame).map(|(late, repaired)| (frame * 50 + late, frame, repaired))
+        })
         .collect();
     arrivals.sort_unstable();
     for (at, frame, repaired) in arrivals {
@@ -48,7 +50,8 @@ fn a_clean_stream_is_shown_whole() {
 #[test]
 fn a_repair_in_time_is_not_seen() {
     // Every tenth frame comes 110 ms late; soon a round trip is waited for.
-    let (mut screen, end) = show(600, 0, |frame| Some(if frame % 10 == 9 { (110, true) } else { (30, false) }));
+    let (mut screen, end) =
+        show(600, 0, |frame| Some(if frame % 10 == 9 { (110, true) } else { (30, false) }));
     screen.advance(end + Duration::from_millis(300));
     let totals = screen.totals(end + Duration::from_millis(150));
     assert_eq!((totals.frames, totals.freezes), (600, 0), "{totals:?}");
@@ -57,7 +60,8 @@ fn a_repair_in_time_is_not_seen() {
 
 #[test]
 fn a_hole_is_a_freeze_until_it_is_filled() {
-    let (mut screen, end) = show(200, 0, |frame| Some(if frame == 100 { (600, true) } else { (30, false) }));
+    let (mut screen, end) =
+        show(200, 0, |frame| Some(if frame == 100 { (600, true) } else { (30, false) }));
     screen.advance(end + Duration::from_millis(300));
     let totals = screen.totals(end);
     assert_eq!((totals.frames, totals.freezes), (200, 1), "what waited is shown at once");

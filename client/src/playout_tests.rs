@@ -10,7 +10,9 @@ fn play(count: u64, arrival: impl Fn(u64) -> Option<(u64, Origin)>) -> AudioPlay
     let start = Instant::now();
     let mut playout = Playout::new(start);
     let mut arrivals: Vec<_> = (0..count)
-        .filter_map(|packet| arrival(packet).map(|(late, origin)| (packet * 20 + late, packet, origin)))
+        .filter_map(|packet| {
+            arrival(packet).map(|(late, origin)| (packet * 20 + late, packet, origin))
+        })
         .collect();
     arrivals.sort_by_key(|(at, packet, _)| (*at, *packet));
     for (at, packet, origin) in arrivals {
@@ -87,9 +89,8 @@ fn jitter_is_taken_up_by_delay() {
 
 #[test]
 fn a_long_hole_fades_to_silence_and_the_delay_comes_back_down() {
-    let totals = play(1500, |packet| {
-        (!(500..600).contains(&packet)).then_some((20, Origin::Direct))
-    });
+    let totals =
+        play(1500, |packet| (!(500..600).contains(&packet)).then_some((20, Origin::Direct)));
     assert!(totals.silent > Duration::from_millis(1500), "{totals:?}");
     assert!(totals.concealed < Duration::from_millis(400), "{totals:?}");
     // A queue that empties at once: everything is played, and what waits is played faster.
@@ -103,7 +104,8 @@ fn a_long_hole_fades_to_silence_and_the_delay_comes_back_down() {
 
 #[test]
 fn the_queue_is_what_direct_packets_waited_for() {
-    let totals = play(1000, |packet| Some((if packet % 4 == 0 { 120 } else { 20 }, Origin::Direct)));
+    let totals =
+        play(1000, |packet| Some((if packet % 4 == 0 { 120 } else { 20 }, Origin::Direct)));
     assert_eq!(totals.queue_p95.as_millis(), 0, "a packet behind a later one is reordered");
     let totals = play(1000, |packet| Some((20 + packet % 50 * 2, Origin::Direct)));
     assert!((80..110).contains(&totals.queue_p95.as_millis()), "{totals:?}");

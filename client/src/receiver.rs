@@ -4,19 +4,29 @@ use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::MediaKind;
 use bedside_sfu::core::codec::{Codec, keyframe_start};
+use bedside_sfu::core::red;
 use bedside_sfu::core::rtcp::ReportBlock;
 use bedside_sfu::core::rtp::Header;
 
+use crate::frames::Piece;
+use crate::picture::Screen;
+use crate::playout::{Origin, Playout, opus_samples};
 use crate::stats::ReceivedTrack;
 
-/// Missing packets kept at a time; a larger hole is given up at once.
-const MAX_MISSING: usize = 256;
+/// Missing packets kept at a time; a larger hole is given up at once. As in libwebrtc.
+const MAX_MISSING: usize = 1000;
 /// A missing packet is asked for so often …
-const MAX_ASKS: u8 = 8;
-/// … and so far apart, if the round trip is not longer.
-const ASK_INTERVAL: Duration = Duration::from_millis(60);
+const MAX_ASKS: u8 = 10;
+/// … a round trip apart, but no less than this.
+const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// Reordered packets are given this long before the first asking.
 const REORDER: Duration = Duration::from_millis(8);
+/// How much of the past the share of missing audio packets keeps with each packet.
+const LOSS_MEMORY: f64 = 0.996;
+/// A missing audio packet is worth waiting for so long for each per cent that is missing.
+const WAIT_PER_PERCENT_MS: f64 = 20.0;
+/// Samples of an audio packet before one has come.
+const USUAL_SAMPLES: u64 = 960;
 /// Between two keyframe requests.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -28,6 +38,10 @@ pub(crate) struct ReceiveParameters {
     pub(crate) codec: Codec,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
+    /// Payload type of redundant audio.
+    pub(crate) red_type: Option<u8>,
+    /// Extension that says which frames need which.
+    pub(crate) descriptor_id: Option<u8>,
     /// The other side repairs what is asked for.
     pub(crate) nack: bool,
 }
@@ -36,8 +50,24 @@ pub(crate) struct ReceiveParameters {
 #[derive(Clone, Copy, Debug)]
 struct Missing {
     sequence: u64,
+    since: Instant,
     ask_at: Instant,
     asks: u8,
+}
+
+/// A packet, opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet<'p> {
+    pub(crate) payload: &'p [u8],
+    /// Value of the dependency descriptor, if it has one.
+    pub(crate) descriptor: Option<&'p [u8]>,
+}
+
+/// What the track is played on.
+#[derive(Debug)]
+enum Output {
+    Speaker(Playout),
+    Screen(Screen),
 }
 
 /// A track that is being received.
@@ -59,11 +89,22 @@ pub(crate) struct Receiver {
     reported: (u64, u64),
     keyframe_wanted: bool,
     keyframe_asked: Option<Instant>,
+    output: Output,
+    /// Share of audio packets missing of late, and how long one is.
+    loss: f64,
+    samples: u64,
+    round_trip: Duration,
+    /// The server has paused the picture; its sender is muted.
+    paused: (bool, bool),
 }
 
 impl Receiver {
     pub(crate) fn new(now: Instant, parameters: ReceiveParameters) -> Self {
         let totals = ReceivedTrack::new(parameters.sid.clone(), parameters.kind);
+        let output = match parameters.kind {
+            MediaKind::Audio => Output::Speaker(Playout::new(now)),
+            MediaKind::Video => Output::Screen(Screen::new(now)),
+        };
         Self {
             parameters,
             totals,
@@ -77,52 +118,117 @@ impl Receiver {
             reported: (0, 0),
             keyframe_wanted: false,
             keyframe_asked: None,
+            output,
+            loss: 0.0,
+            samples: USUAL_SAMPLES,
+            round_trip: Duration::ZERO,
+            paused: (false, false),
         }
     }
 
     /// Takes a packet of the stream itself.
-    pub(crate) fn media(&mut self, now: Instant, header: &Header, payload: &[u8]) {
-        if self.take(now, header.sequence) {
-            self.count(now, header, payload, false);
+    pub(crate) fn media(&mut self, now: Instant, header: &Header, packet: Packet<'_>) {
+        if let Some((sequence, asked)) = self.take(now, header.sequence) {
+            // Audio has no repair stream: what was asked for comes again as it was.
+            let repaired = asked && self.parameters.kind == MediaKind::Audio;
+            self.totals.repaired += u64::from(repaired);
+            self.count(now, header, packet, repaired);
+            self.put_out(now, sequence, header, packet, repaired);
         }
     }
 
     /// Takes a packet of the repair stream.
-    pub(crate) fn repair(&mut self, now: Instant, header: &Header, payload: &[u8]) {
+    pub(crate) fn repair(&mut self, now: Instant, header: &Header, packet: Packet<'_>) {
         // Without a body it is padding: a probe.
-        let Some((original, payload)) = payload.split_first_chunk() else { return };
+        let Some((original, payload)) = packet.payload.split_first_chunk() else { return };
         let sequence = u16::from_be_bytes(*original);
-        if self.range.is_some() && self.take(now, sequence) {
+        if self.range.is_some()
+            && let Some((sequence, _)) = self.take(now, sequence)
+        {
+            let packet = Packet { payload, ..packet };
             self.totals.repaired += 1;
-            self.count(now, header, payload, true);
+            self.count(now, header, packet, true);
+            self.put_out(now, sequence, header, packet, true);
         }
     }
 
-    /// Notes that a sequence number has come; false when it had come before.
-    fn take(&mut self, now: Instant, sequence: u16) -> bool {
+    /// Hears or sees what a packet brings.
+    fn put_out(
+        &mut self,
+        now: Instant,
+        sequence: u64,
+        header: &Header,
+        packet: Packet<'_>,
+        repaired: bool,
+    ) {
+        let (codec, red_type) = (self.parameters.codec, self.parameters.red_type);
+        match &mut self.output {
+            Output::Screen(screen) => {
+                let mut piece = Piece::read(codec, packet.payload, packet.descriptor);
+                piece.timestamp = header.timestamp;
+                piece.ends = header.marker;
+                piece.repaired = repaired;
+                screen.insert(now, sequence, piece, self.round_trip);
+            }
+            Output::Speaker(playout) => {
+                let is_red = red_type == Some(header.payload_type);
+                let payload = packet.payload;
+                let newest = if is_red { red::primary(payload) } else { Some(payload) };
+                let samples = opus_samples(newest.unwrap_or_default());
+                if samples == 0 {
+                    return;
+                }
+                self.samples = samples;
+                let origin = if repaired { Origin::Repaired } else { Origin::Direct };
+                playout.insert(now, header.timestamp, samples, origin);
+                let olds = if is_red { red::blocks(payload) } else { red::Olds::default() };
+                for old in olds.iter().flatten() {
+                    let timestamp = header.timestamp.wrapping_sub(old.offset);
+                    let samples = opus_samples(old.payload);
+                    playout.insert(now, timestamp, samples, Origin::Redundant);
+                }
+            }
+        }
+    }
+
+    /// Notes that the server has paused the picture, or the sender is muted; `None`: as before.
+    pub(crate) fn pause(&mut self, now: Instant, paused: Option<bool>, muted: Option<bool>) {
+        self.paused = (paused.unwrap_or(self.paused.0), muted.unwrap_or(self.paused.1));
+        if let Output::Screen(screen) = &mut self.output {
+            screen.pause(now, self.paused.0 || self.paused.1);
+        }
+    }
+
+    /// Notes that a sequence number has come. Gives it unwrapped, and whether it had been asked for;
+    /// nothing when it had come before.
+    fn take(&mut self, now: Instant, sequence: u16) -> Option<(u64, bool)> {
         let Some((first, highest)) = self.range else {
             // One cycle up, so that an earlier packet has a number, too.
             let start = 65_536 + u64::from(sequence);
             self.range = Some((start, start));
             self.keyframe_wanted = self.parameters.kind == MediaKind::Video;
-            return true;
+            return Some((start, false));
         };
         let distance = sequence.wrapping_sub(highest as u16) as i16;
         let unwrapped = highest.saturating_add_signed(i64::from(distance));
         if unwrapped > highest {
             self.range = Some((first, unwrapped));
+            for _ in highest + 1..unwrapped.min(highest + MAX_MISSING as u64) {
+                self.loss = self.loss * LOSS_MEMORY + (1.0 - LOSS_MEMORY);
+            }
+            self.loss *= LOSS_MEMORY;
             self.miss(now, highest + 1..unwrapped);
-            return true;
+            return Some((unwrapped, false));
         }
         match self.missing.iter().position(|missing| missing.sequence == unwrapped) {
             Some(at) => {
-                self.missing.swap_remove(at);
-                true
+                let missing = self.missing.swap_remove(at);
+                Some((unwrapped, missing.asks > 0))
             }
-            None if unwrapped < first => false,
+            None if unwrapped < first => None,
             None => {
                 self.totals.repeated += 1;
-                false
+                None
             }
         }
     }
@@ -134,13 +240,13 @@ impl Receiver {
             self.keyframe_wanted = self.parameters.kind == MediaKind::Video;
             return;
         }
-        let ask_at = now + REORDER;
-        self.missing.extend(hole.map(|sequence| Missing { sequence, ask_at, asks: 0 }));
+        let missing = |sequence| Missing { sequence, since: now, ask_at: now + REORDER, asks: 0 };
+        self.missing.extend(hole.map(missing));
     }
 
-    fn count(&mut self, now: Instant, header: &Header, payload: &[u8], repaired: bool) {
+    fn count(&mut self, now: Instant, header: &Header, packet: Packet<'_>, repaired: bool) {
         self.totals.packets += 1;
-        self.totals.bytes += payload.len() as u64;
+        self.totals.bytes += packet.payload.len() as u64;
         if let Some(last) = self.last_at.replace(now) {
             let gap = now.saturating_duration_since(last);
             self.totals.longest_gap = self.totals.longest_gap.max(gap);
@@ -149,7 +255,8 @@ impl Receiver {
         if header.marker || !video {
             self.totals.frames += 1;
         }
-        if video && keyframe_start(self.parameters.codec, payload, None) {
+        let codec = self.parameters.codec;
+        if video && keyframe_start(codec, packet.payload, packet.descriptor) {
             self.totals.keyframes += 1;
             self.keyframe_wanted = false;
         }
@@ -180,25 +287,35 @@ impl Receiver {
 
     /// Collects the sequence numbers to ask for now.
     pub(crate) fn asks(&mut self, now: Instant, round_trip: Duration, out: &mut Vec<u16>) {
-        let interval = ASK_INTERVAL.max(round_trip * 3 / 2);
+        self.round_trip = round_trip;
+        let interval = ASK_INTERVAL.max(round_trip);
         let before = self.missing.len();
         self.missing.retain(|missing| missing.asks < MAX_ASKS || missing.ask_at > now);
-        let given_up = before - self.missing.len();
-        if given_up > 0 {
-            self.totals.lost += given_up as u64;
-            self.keyframe_wanted |= self.parameters.kind == MediaKind::Video;
-        }
-        for missing in self.missing.iter_mut().filter(|missing| missing.ask_at <= now) {
+        self.totals.lost += (before - self.missing.len()) as u64;
+        let mut missing = std::mem::take(&mut self.missing);
+        for missing in missing.iter_mut().filter(|missing| missing.ask_at <= now) {
             missing.ask_at = now + interval;
             missing.asks += 1;
-            if self.parameters.nack {
+            if self.parameters.nack && self.is_worth_asking(now, missing) {
                 self.totals.nacked += 1;
                 out.push(missing.sequence as u16);
             }
         }
+        self.missing = missing;
         out.sort_unstable_by_key(|sequence| {
             sequence.wrapping_sub(self.range.map_or(0, |(_, highest)| highest as u16) ^ 0x8000)
         });
+    }
+
+    /// Audio is asked for only if it can come before its turn, or if so much is missing that play-out
+    /// waits for it, as NetEq decides. Video always is.
+    fn is_worth_asking(&self, now: Instant, missing: &Missing) -> bool {
+        let Output::Speaker(playout) = &self.output else { return true };
+        let highest = self.range.map_or(0, |(_, highest)| highest);
+        let back = highest.saturating_sub(missing.sequence) * self.samples;
+        let age = now.saturating_duration_since(missing.since);
+        let worth = Duration::from_millis((self.loss * 100.0 * WAIT_PER_PERCENT_MS) as u64);
+        playout.time_to_play(back) > self.round_trip || age + self.round_trip < worth
     }
 
     /// When the next asking is due.
@@ -211,6 +328,11 @@ impl Receiver {
         let rested = self
             .keyframe_asked
             .is_none_or(|asked| now.saturating_duration_since(asked) >= KEYFRAME_INTERVAL);
+        let stuck = match &mut self.output {
+            Output::Screen(screen) => screen.is_stuck(now),
+            Output::Speaker(_) => false,
+        };
+        self.keyframe_wanted |= stuck;
         if !self.keyframe_wanted || !rested {
             return false;
         }
@@ -245,7 +367,17 @@ impl Receiver {
         })
     }
 
-    pub(crate) fn totals(&self, active: bool) -> ReceivedTrack {
+    pub(crate) fn totals(&mut self, now: Instant, active: bool) -> ReceivedTrack {
+        match &mut self.output {
+            Output::Speaker(playout) => {
+                playout.advance(now);
+                self.totals.audio = playout.totals();
+            }
+            Output::Screen(screen) => {
+                screen.advance(now);
+                self.totals.video = screen.totals(now);
+            }
+        }
         let rate = u64::from(self.parameters.codec.clock_rate());
         let jitter = Duration::from_micros((self.jitter >> 4) * 1_000_000 / rate);
         ReceivedTrack { active, jitter, ..self.totals.clone() }
@@ -265,6 +397,8 @@ mod tests {
                 codec: Codec::Vp8,
                 ssrc: 9,
                 rtx_ssrc: Some(10),
+                red_type: None,
+                descriptor_id: None,
                 nack: true,
             },
         )
@@ -282,8 +416,12 @@ mod tests {
         }
     }
 
-    const KEY: &[u8] = &[0x90, 0x80, 0x80, 0x01, 0x00];
-    const DELTA: &[u8] = &[0x90, 0x80, 0x80, 0x02, 0x01];
+    const KEY: Packet<'static> = packet(&[0x90, 0x80, 0x80, 0x01, 0x00]);
+    const DELTA: Packet<'static> = packet(&[0x90, 0x80, 0x80, 0x02, 0x01]);
+
+    const fn packet(payload: &[u8]) -> Packet<'_> {
+        Packet { payload, descriptor: None }
+    }
 
     fn at(start: Instant, millis: u64) -> Instant {
         start + Duration::from_millis(millis)
@@ -302,12 +440,20 @@ mod tests {
         receiver.asks(at(start, 10), Duration::ZERO, &mut asks);
         assert_eq!(asks, [0, 1]);
         receiver.media(at(start, 12), &header(1), DELTA);
-        receiver.repair(at(start, 20), &header(500), &[&[0, 0][..], DELTA].concat());
-        receiver.repair(at(start, 21), &header(501), &[&[0, 0][..], DELTA].concat());
+        receiver.repair(
+            at(start, 20),
+            &header(500),
+            packet(&[&[0, 0][..], DELTA.payload].concat()),
+        );
+        receiver.repair(
+            at(start, 21),
+            &header(501),
+            packet(&[&[0, 0][..], DELTA.payload].concat()),
+        );
         asks.clear();
         receiver.asks(at(start, 200), Duration::ZERO, &mut asks);
         assert!(asks.is_empty());
-        let totals = receiver.totals(true);
+        let totals = receiver.totals(start, true);
         assert_eq!((totals.packets, totals.repaired, totals.repeated), (6, 1, 1));
         assert_eq!((totals.lost, totals.nacked, totals.frames), (0, 2, 6));
         let report = receiver.report(at(start, 300)).unwrap();
@@ -324,15 +470,17 @@ mod tests {
         let mut asks = Vec::new();
         for step in 0..20 {
             receiver.asks(at(start, 70 * step), Duration::ZERO, &mut asks);
+            receiver.media(at(start, 70 * step), &header(4 + step as u16), DELTA);
         }
         assert_eq!(asks.len(), usize::from(MAX_ASKS));
-        assert_eq!(receiver.totals(true).lost, 1);
-        assert!(receiver.asks_keyframe(at(start, 2000)));
-        assert!(!receiver.asks_keyframe(at(start, 2100)), "throttled");
-        receiver.media(at(start, 2200), &header(4), KEY);
+        assert_eq!(receiver.totals(start, true).lost, 1);
+        assert!(!receiver.asks_keyframe(at(start, 2000)), "a repair may still come");
+        assert!(receiver.asks_keyframe(at(start, 3100)));
+        assert!(!receiver.asks_keyframe(at(start, 3200)), "throttled");
+        receiver.media(at(start, 3300), &header(24), KEY);
         assert!(!receiver.asks_keyframe(at(start, 4000)));
         let report = receiver.report(at(start, 4000)).unwrap();
-        assert_eq!((report.lost, report.fraction_lost), (1, 64));
+        assert_eq!((report.lost, report.fraction_lost), (1, 10));
     }
 
     #[test]
@@ -349,7 +497,7 @@ mod tests {
         let mut receiver = receiver(start);
         receiver.media(start, &header(1), KEY);
         receiver.media(start, &header(10_000), DELTA);
-        assert_eq!(receiver.totals(true).lost, 9_998);
+        assert_eq!(receiver.totals(start, true).lost, 9_998);
         assert_eq!(receiver.due(), None);
         assert!(receiver.asks_keyframe(start));
     }
@@ -372,13 +520,13 @@ mod tests {
         for step in 0..100 {
             receiver.media(at(start, 50 * u64::from(step)), &header(step), DELTA);
         }
-        assert!(receiver.totals(true).jitter < Duration::from_micros(500));
+        assert!(receiver.totals(start, true).jitter < Duration::from_micros(500));
         for step in 100..200_u16 {
             let late = u64::from(step % 2) * 20;
             receiver.media(at(start, 50 * u64::from(step) + late), &header(step), DELTA);
         }
-        let jitter = receiver.totals(true).jitter;
+        let jitter = receiver.totals(start, true).jitter;
         assert!((10..21).contains(&jitter.as_millis()), "{jitter:?}");
-        assert_eq!(receiver.totals(true).longest_gap.as_millis(), 70);
+        assert_eq!(receiver.totals(start, true).longest_gap.as_millis(), 70);
     }
 }

@@ -1,33 +1,46 @@
-//! One published track: packets out of the loops, a history to repair from, sender reports.
+//! One stream of a published track: packets out of the loops, a history to repair from, sender
+//! reports. A track with simulcast has several of these.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::MediaKind;
+use bedside_sfu::core::bwe::Cargo;
+use bedside_sfu::core::red::{self, Old, Olds};
 use bedside_sfu::core::rtcp::{ReportBlock, SenderInfo};
 use bedside_sfu::core::rtp;
 
-use crate::loops::{AUDIO_PACKET_MS, FRAME_RATE, Loops};
+use crate::loops::{AUDIO_PACKET_MS, Content, FRAME_RATE, Frame, Loops};
 use crate::stats::SentTrack;
 
 /// Largest RTP packet before protection, as browsers have it.
 const MAX_PACKET: usize = 1200;
-/// VP8 payload descriptor: extended, with a picture id of 15 bits.
-const VP8_DESCRIPTOR: usize = 4;
+/// VP8 payload descriptor: extended, with a picture id of 15 bits; with temporal layers also their
+/// numbers.
+const PLAIN_DESCRIPTOR: usize = 4;
+const LAYERED_DESCRIPTOR: usize = 6;
 /// A repair packet repeats the sequence number in its payload (RFC 4588 §4).
 const RTX_OVERHEAD: usize = 2;
+/// What protection adds to a packet.
+const TAG: usize = 16;
 /// Video packets that can be repaired: several seconds.
 const HISTORY: usize = 512;
 /// Audio packets that can be repaired: a bit more than a second.
 const SEALED: usize = 64;
 /// Loudness that we announce: voice, 18 dB below overload (RFC 6464 §3).
 const AUDIO_LEVEL: u8 = 0x80 | 18;
+/// Rate credit that may be saved up, in time.
+const MAX_CREDIT: f64 = 0.2;
 
 /// What the answer says about sending this track.
 #[derive(Clone, Debug)]
 pub(crate) struct SendParameters {
     pub(crate) payload_type: u8,
     pub(crate) rtx_payload_type: Option<u8>,
+    pub(crate) red_payload_type: Option<u8>,
     pub(crate) mid_id: Option<u8>,
+    pub(crate) rid_id: Option<u8>,
+    pub(crate) repaired_rid_id: Option<u8>,
     pub(crate) abs_send_time_id: Option<u8>,
     pub(crate) transport_cc_id: Option<u8>,
     pub(crate) audio_level_id: Option<u8>,
@@ -41,21 +54,35 @@ struct Sent {
     /// Place in the loop.
     index: usize,
     picture_id: u16,
+    /// Number of the last frame of the lowest temporal layer.
+    base: u8,
     /// Part of the frame.
     part: u16,
     parts: u16,
+    /// Earlier packets whose sound it repeats.
+    repeats: u8,
+    resent: Option<Instant>,
 }
 
-/// A track that is being sent.
+/// A stream that is being sent.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    pub(crate) kind: MediaKind,
+    pub(crate) content: Content,
     pub(crate) cid: String,
     pub(crate) mid: String,
+    /// Name of the simulcast layer; empty without simulcast.
+    pub(crate) rid: String,
     pub(crate) sid: String,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
     pub(crate) muted: bool,
+    /// Someone wants it, by the server's word.
+    pub(crate) wanted: bool,
+    /// Earlier packets to repeat in each audio packet.
+    pub(crate) redundancy: u8,
+    /// Bits a second that the link has for it; `None`: all it needs.
+    allotted: Option<u64>,
+    credit: f64,
     parameters: Option<SendParameters>,
     /// The mid is sent until the other side has reported on the stream, as browsers do.
     announce_mid: bool,
@@ -66,6 +93,11 @@ pub(crate) struct Sender {
     next_at: Option<Instant>,
     index: usize,
     picture_id: u16,
+    base: u8,
+    /// Audio packets sent without a pause.
+    spoken: usize,
+    /// Packets that wait for their turn.
+    queue: VecDeque<Sent>,
     history: Box<[Option<Sent>]>,
     /// Audio has no repair stream: its packets are kept as they went out and sent once more, since
     /// a second packet under one sequence number must not differ from the first.
@@ -80,21 +112,42 @@ pub(crate) trait Outlet {
     fn rtp(&mut self, write: &mut dyn FnMut(&mut Vec<u8>) -> usize) -> Option<&[u8]>;
     /// Sends a datagram of [`Outlet::rtp`] once more.
     fn again(&mut self, datagram: &[u8]);
-    /// The next transport-wide sequence number.
-    fn transport_sequence(&mut self) -> u16;
+    /// The transport-wide number of a packet of this size that goes out now.
+    fn transport_sequence(&mut self, now: Instant, bytes: usize, cargo: Cargo) -> u16;
+    /// Whether video waits for its turn.
+    fn is_paced(&self) -> bool;
+}
+
+/// The stream of a packet, and what it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Media,
+    /// On the repair stream, with this payload type.
+    Repair(u8, Cargo),
 }
 
 impl Sender {
-    pub(crate) fn new(kind: MediaKind, mid: String, cid: String, numbers: [u32; 4]) -> Self {
+    pub(crate) fn new(
+        content: Content,
+        rid: String,
+        mid: String,
+        cid: String,
+        numbers: [u32; 4],
+    ) -> Self {
         let [ssrc, rtx_ssrc, start, timestamp] = numbers;
+        let kind = content.kind();
         Self {
-            kind,
+            content,
             cid,
             mid,
             sid: String::new(),
             ssrc: ssrc | 1,
             rtx_ssrc: rtx_ssrc & !1,
             muted: false,
+            wanted: true,
+            redundancy: 0,
+            allotted: None,
+            credit: 0.0,
             parameters: None,
             announce_mid: true,
             // Start below the middle: no wrap before the key exchange settles (RFC 3711 §3.3.1).
@@ -105,6 +158,9 @@ impl Sender {
             next_at: None,
             index: 0,
             picture_id: (timestamp >> 8) as u16 & 0x7FFF,
+            base: timestamp as u8,
+            spoken: 0,
+            queue: VecDeque::new(),
             history: match kind {
                 MediaKind::Audio => Box::default(),
                 MediaKind::Video => vec![None; HISTORY].into_boxed_slice(),
@@ -113,13 +169,49 @@ impl Sender {
                 MediaKind::Audio => vec![(0, Vec::new()); SEALED].into_boxed_slice(),
                 MediaKind::Video => Box::default(),
             },
-            totals: SentTrack { kind, ..SentTrack::default() },
+            totals: SentTrack { kind, rid: rid.clone(), ..SentTrack::default() },
+            rid,
         }
+    }
+
+    pub(crate) const fn kind(&self) -> MediaKind {
+        self.content.kind()
     }
 
     /// Takes what the answer says; media flows from the next [`Sender::play`] on.
     pub(crate) fn configure(&mut self, parameters: Option<SendParameters>) {
         self.parameters = parameters;
+    }
+
+    /// Whether an answer takes this stream.
+    pub(crate) const fn is_taken(&self) -> bool {
+        self.parameters.is_some()
+    }
+
+    /// Bits a second with everything around the media.
+    pub(crate) fn full_rate(&self) -> u64 {
+        let (bytes, packets) = Loops::shared().rate(self.content, self.capacity());
+        let copies = match self.content {
+            Content::Tone => usize::from(self.redundancy),
+            Content::Face | Content::Layer(_) => 0,
+        };
+        let around = rtp::MIN_HEADER + self.extensions() + TAG + 4 * copies;
+        ((bytes * (1 + copies) + packets * around) * 8) as u64
+    }
+
+    /// Takes what the link has for it: frames are left out to keep to it, none comes at 0. A stream
+    /// that starts again starts with a keyframe.
+    pub(crate) fn allot(&mut self, allotted: Option<u64>) {
+        if self.allotted == Some(0) && allotted != Some(0) {
+            self.index = Loops::shared().next_keyframe(self.content, self.index);
+            self.credit = 0.0;
+        }
+        self.allotted = allotted;
+    }
+
+    /// Whether frames go out now.
+    pub(crate) fn flows(&self) -> bool {
+        self.is_taken() && !self.muted && self.wanted && self.allotted != Some(0)
     }
 
     /// When the next frame is due.
@@ -133,7 +225,7 @@ impl Sender {
         self.next_at.get_or_insert(at);
     }
 
-    /// Sends what is due.
+    /// Sends what is due, or puts it in the queue.
     pub(crate) fn play(&mut self, now: Instant, outlet: &mut dyn Outlet) {
         while let Some(due) = self.due().filter(|due| *due <= now) {
             let interval = self.interval();
@@ -141,143 +233,266 @@ impl Sender {
             let behind = now.saturating_duration_since(due) > Duration::from_millis(500);
             self.next_at = Some(if behind { now + interval } else { due + interval });
             self.timestamp = self.timestamp.wrapping_add(self.ticks());
-            if !self.muted {
+            if self.flows() && self.affords(interval) {
                 self.sent_at = Some(now);
                 self.frame(now, outlet);
+            } else if !self.flows() {
+                self.spoken = 0;
             }
         }
     }
 
+    /// Whether the allotted rate leaves room for a frame now.
+    fn affords(&mut self, interval: Duration) -> bool {
+        let (MediaKind::Video, Some(allotted)) = (self.kind(), self.allotted) else { return true };
+        let rate = allotted as f64;
+        self.credit = (self.credit + rate * interval.as_secs_f64()).min(rate * MAX_CREDIT);
+        self.credit >= 0.0
+    }
+
     const fn interval(&self) -> Duration {
-        match self.kind {
+        match self.kind() {
             MediaKind::Audio => Duration::from_millis(AUDIO_PACKET_MS as u64),
             MediaKind::Video => Duration::from_micros(1_000_000 / FRAME_RATE as u64),
         }
     }
 
     const fn ticks(&self) -> u32 {
-        match self.kind {
+        match self.kind() {
             MediaKind::Audio => 48 * AUDIO_PACKET_MS,
             MediaKind::Video => 90_000 / FRAME_RATE,
         }
     }
 
     fn frame(&mut self, now: Instant, outlet: &mut dyn Outlet) {
-        let parts = match self.kind {
-            MediaKind::Audio => 1,
-            MediaKind::Video => {
-                let size = Loops::shared().frame(self.index).map_or(0, |frame| frame.data.len());
-                size.div_ceil(self.capacity()).max(1)
-            }
-        };
+        let size = self.picture(self.index).map_or(0, |frame| frame.data.len());
+        let parts = size.div_ceil(self.capacity()).max(1);
+        if self.picture(self.index).is_some_and(|frame| frame.temporal == 0) {
+            self.base = self.base.wrapping_add(1);
+        }
         for part in 0..parts {
             let sent = Sent {
                 sequence: self.sequence,
                 timestamp: self.timestamp,
                 index: self.index,
                 picture_id: self.picture_id,
+                base: self.base,
                 part: part as u16,
                 parts: parts as u16,
+                repeats: self.redundancy.min(self.spoken.min(red::MAX_OLD) as u8),
+                resent: None,
             };
             self.sequence = self.sequence.wrapping_add(1);
             if let Some(slot) = self.history.get_mut(usize::from(sent.sequence) % HISTORY) {
                 *slot = Some(sent);
             }
-            self.packet(now, sent, None, outlet);
+            if outlet.is_paced() && self.kind() == MediaKind::Video {
+                self.queue.push_back(sent);
+            } else {
+                self.packet(now, sent, Way::Media, outlet);
+            }
         }
+        let around = rtp::MIN_HEADER + self.extensions() + TAG;
+        self.credit -= ((size + parts * around) * 8) as f64;
         self.index += 1;
+        self.spoken += 1;
         self.picture_id = self.picture_id.wrapping_add(1) & 0x7FFF;
         self.totals.frames += 1;
+    }
+
+    fn picture(&self, index: usize) -> Option<Frame> {
+        Loops::shared().frame(self.content, index)
+    }
+
+    /// Whether packets wait.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Sends the packet that waits longest; gives its size.
+    pub(crate) fn send_next(&mut self, now: Instant, outlet: &mut dyn Outlet) -> usize {
+        self.queue.pop_front().map_or(0, |sent| self.packet(now, sent, Way::Media, outlet))
+    }
+
+    /// Sends something again for no reason but to fill a probe; gives its size, 0 when there is
+    /// nothing.
+    pub(crate) fn pad(&mut self, now: Instant, outlet: &mut dyn Outlet) -> usize {
+        let Some(repair) = self.parameters.as_ref().and_then(|known| known.rtx_payload_type) else {
+            return 0;
+        };
+        let newest = self.sequence.wrapping_sub(1).wrapping_sub(self.queue.len() as u16);
+        let largest = (0..8).filter_map(|back| self.remembered(newest.wrapping_sub(back)));
+        let Some(sent) = largest.max_by_key(|sent| self.body_len(*sent)) else { return 0 };
+        self.packet(now, sent, Way::Repair(repair, Cargo::Padding), outlet)
+    }
+
+    fn remembered(&self, sequence: u16) -> Option<Sent> {
+        let slot = self.history.get(usize::from(sequence) % HISTORY).copied().flatten();
+        slot.filter(|sent| sent.sequence == sequence)
     }
 
     /// Media bytes that fit one packet. Counted with every extension, so that a frame is cut the same
     /// way when it is sent again without the mid.
     fn capacity(&self) -> usize {
-        let extensions = 4 + (2 + self.mid.len() + 4 + 3).next_multiple_of(4);
-        MAX_PACKET - rtp::MIN_HEADER - extensions - RTX_OVERHEAD - VP8_DESCRIPTOR
+        MAX_PACKET - rtp::MIN_HEADER - self.extensions() - RTX_OVERHEAD - self.descriptor_len()
     }
 
-    /// Sends one packet, or sends it again (`repair` = its payload type there).
-    fn packet(&mut self, now: Instant, sent: Sent, repair: Option<u8>, outlet: &mut dyn Outlet) {
-        let Some(parameters) = self.parameters.clone() else { return };
-        let (payload_type, sequence, ssrc) = match repair {
-            None => (parameters.payload_type, sent.sequence, self.ssrc),
-            Some(payload_type) => {
+    fn extensions(&self) -> usize {
+        let rid = if self.rid.is_empty() { 0 } else { 1 + self.rid.len() };
+        4 + (2 + self.mid.len() + rid + 4 + 3).next_multiple_of(4)
+    }
+
+    const fn descriptor_len(&self) -> usize {
+        match self.content {
+            Content::Tone => 0,
+            Content::Face => PLAIN_DESCRIPTOR,
+            Content::Layer(_) => LAYERED_DESCRIPTOR,
+        }
+    }
+
+    /// About how long the payload of a packet is.
+    fn body_len(&self, sent: Sent) -> usize {
+        let loops = Loops::shared();
+        match self.content {
+            Content::Tone => {
+                let packet = loops.packet(sent.index).map_or(0, <[u8]>::len);
+                packet + usize::from(sent.repeats) * (packet + 4)
+            }
+            Content::Face | Content::Layer(_) => {
+                let frame = self.picture(sent.index).map_or(0, |frame| frame.data.len());
+                frame / usize::from(sent.parts.max(1)) + self.descriptor_len()
+            }
+        }
+    }
+
+    /// Sends one packet, or sends it again. Gives its size, 0 when nothing went out.
+    fn packet(&mut self, now: Instant, sent: Sent, way: Way, outlet: &mut dyn Outlet) -> usize {
+        let Some(parameters) = self.parameters.clone() else { return 0 };
+        let redundant = parameters.red_payload_type.filter(|_| self.redundancy > 0);
+        let (payload_type, sequence, ssrc, cargo) = match way {
+            Way::Media => {
+                let payload_type = redundant.unwrap_or(parameters.payload_type);
+                (payload_type, sent.sequence, self.ssrc, Cargo::Media)
+            }
+            Way::Repair(payload_type, cargo) => {
                 let sequence = self.rtx_sequence;
                 self.rtx_sequence = sequence.wrapping_add(1);
-                (payload_type, sequence, self.rtx_ssrc)
+                (payload_type, sequence, self.rtx_ssrc, cargo)
             }
         };
-        let marker = self.kind == MediaKind::Video && sent.part + 1 == sent.parts;
+        let marker = self.kind() == MediaKind::Video && sent.part + 1 == sent.parts;
         let clock = abs_send_time(now);
-        let transport =
-            parameters.transport_cc_id.map(|_| outlet.transport_sequence().to_be_bytes());
-        let mut before = 0;
+        let size = rtp::MIN_HEADER + self.extensions() + self.body_len(sent) + TAG;
+        let transport = parameters
+            .transport_cc_id
+            .map(|_| outlet.transport_sequence(now, size, cargo).to_be_bytes());
         let mut body = 0;
         let this = &*self;
         let datagram = outlet.rtp(&mut |out| {
-            let mut extensions: [(u8, &[u8]); 4] = [(0, &[]); 4];
-            let mid = parameters.mid_id.filter(|_| this.announce_mid);
-            let audio = this.kind == MediaKind::Audio;
-            // An id of 0 is left out by the writer.
-            extensions[0] = (mid.unwrap_or(0), this.mid.as_bytes());
-            extensions[1] = (parameters.abs_send_time_id.unwrap_or(0), &clock);
-            if let Some(transport) = &transport {
-                extensions[2] = (parameters.transport_cc_id.unwrap_or(0), transport);
-            }
-            let level = parameters.audio_level_id.filter(|_| audio);
-            extensions[3] = (level.unwrap_or(0), &[AUDIO_LEVEL]);
-            before = out.len();
-            let timestamp = sent.timestamp;
-            let header = rtp::write_header(
-                out,
-                marker,
-                payload_type,
-                sequence,
-                timestamp,
-                ssrc,
-                &extensions,
-            );
-            if repair.is_some() {
+            let extensions = this.extensions_of(&parameters, way, &clock, transport.as_ref());
+            let before = out.len();
+            let time = sent.timestamp;
+            let header =
+                rtp::write_header(out, marker, payload_type, sequence, time, ssrc, &extensions);
+            if way != Way::Media {
                 out.extend_from_slice(&sent.sequence.to_be_bytes());
             }
-            this.write_payload(out, sent);
+            this.write_payload(out, sent, redundant.map(|_| parameters.payload_type));
             body = out.len() - before - header;
             header
         });
-        let Some(datagram) = datagram else { return };
+        let Some(datagram) = datagram else { return 0 };
         let slot = usize::from(sequence) % self.sealed.len().max(1);
         if let Some((kept, bytes)) = self.sealed.get_mut(slot) {
             *kept = sequence;
             bytes.clear();
             bytes.extend_from_slice(datagram);
         }
-        if repair.is_some() {
-            self.totals.repaired += 1;
-        } else {
-            self.totals.packets += 1;
-            self.totals.bytes += body as u64;
+        match way {
+            Way::Repair(_, Cargo::Padding) => self.totals.padding += 1,
+            Way::Repair(..) => self.totals.repaired += 1,
+            Way::Media => {
+                self.totals.packets += 1;
+                self.totals.bytes += body as u64;
+            }
         }
+        size
     }
 
-    fn write_payload(&self, out: &mut Vec<u8>, sent: Sent) {
+    /// The header extensions of a packet; those with an id of 0 are left out by the writer.
+    fn extensions_of<'e>(
+        &'e self,
+        parameters: &SendParameters,
+        way: Way,
+        clock: &'e [u8; 3],
+        transport: Option<&'e [u8; 2]>,
+    ) -> [(u8, &'e [u8]); 5] {
+        let audio = self.kind() == MediaKind::Audio;
+        let layer = !self.rid.is_empty();
+        // Reports on the stream say nothing of its repair stream: that one keeps its names.
+        let repair = way != Way::Media && layer;
+        let mid = parameters.mid_id.filter(|_| self.announce_mid || repair);
+        let rid = match way {
+            Way::Media => parameters.rid_id.filter(|_| layer && self.announce_mid),
+            Way::Repair(..) => parameters.repaired_rid_id.filter(|_| layer),
+        };
+        let level = parameters.audio_level_id.filter(|_| audio);
+        let number = transport.map_or(&[][..], |number| &number[..]);
+        [
+            (mid.unwrap_or(0), self.mid.as_bytes()),
+            (rid.unwrap_or(0), self.rid.as_bytes()),
+            (parameters.abs_send_time_id.unwrap_or(0), clock),
+            (parameters.transport_cc_id.filter(|_| transport.is_some()).unwrap_or(0), number),
+            (level.unwrap_or(0), &[AUDIO_LEVEL]),
+        ]
+    }
+
+    /// `wrapped`: the payload type inside redundant audio.
+    fn write_payload(&self, out: &mut Vec<u8>, sent: Sent, wrapped: Option<u8>) {
         let loops = Loops::shared();
-        match self.kind {
-            MediaKind::Audio => {
-                out.extend_from_slice(loops.packet(sent.index).unwrap_or_default());
+        match self.content {
+            Content::Tone => {
+                let newest = loops.packet(sent.index).unwrap_or_default();
+                let Some(payload_type) = wrapped else {
+                    return out.extend_from_slice(newest);
+                };
+                let mut olds = Olds::default();
+                for (old, distance) in olds.iter_mut().rev().zip(1..=sent.repeats) {
+                    let index = sent.index.checked_sub(usize::from(distance));
+                    let offset = u32::from(distance) * self.ticks();
+                    let payload = index.and_then(|index| loops.packet(index));
+                    *old = payload.map(|payload| Old { distance, offset, payload });
+                }
+                red::write(out, payload_type, &olds, newest);
             }
-            MediaKind::Video => {
-                let data = loops.frame(sent.index).map_or(&[][..], |frame| frame.data);
-                let start = if sent.part == 0 { 0x90 } else { 0x80 };
-                let [high, low] = sent.picture_id.to_be_bytes();
-                out.extend_from_slice(&[start, 0x80, high | 0x80, low]);
-                let range = part_of(data.len(), usize::from(sent.part), usize::from(sent.parts));
-                out.extend_from_slice(data.get(range).unwrap_or_default());
+            Content::Face | Content::Layer(_) => {
+                let Some(frame) = self.picture(sent.index) else { return };
+                self.write_descriptor(out, sent, frame);
+                let parts = usize::from(sent.parts);
+                let range = part_of(frame.data.len(), usize::from(sent.part), parts);
+                out.extend_from_slice(frame.data.get(range).unwrap_or_default());
             }
         }
     }
 
-    /// Answers a NACK from the history: video on the repair stream, audio as it went out.
+    /// The VP8 payload descriptor (RFC 7741 §4.2).
+    fn write_descriptor(&self, out: &mut Vec<u8>, sent: Sent, frame: Frame) {
+        let start = if sent.part == 0 { 0x90 } else { 0x80 };
+        let [high, low] = sent.picture_id.to_be_bytes();
+        match self.content {
+            Content::Tone | Content::Face => {
+                out.extend_from_slice(&[start, 0x80, high | 0x80, low]);
+            }
+            Content::Layer(_) => {
+                let unused = if frame.temporal == 2 { 0x20 } else { 0 };
+                let layer = frame.temporal << 6 | u8::from(frame.syncs) << 5;
+                out.extend_from_slice(&[start | unused, 0xE0, high | 0x80, low, sent.base, layer]);
+            }
+        }
+    }
+
+    /// Answers a NACK from the history: video on the repair stream, audio as it went out. What was
+    /// sent again less than a round trip ago is still on its way.
     pub(crate) fn repair(
         &mut self,
         now: Instant,
@@ -285,6 +500,7 @@ impl Sender {
         outlet: &mut dyn Outlet,
     ) {
         let repair = self.parameters.as_ref().and_then(|parameters| parameters.rtx_payload_type);
+        let rest = self.totals.round_trip.unwrap_or_default() * 9 / 10;
         for sequence in lost.take(HISTORY) {
             self.totals.nacked += 1;
             let slot = usize::from(sequence) % self.sealed.len().max(1);
@@ -295,20 +511,29 @@ impl Sender {
                 outlet.again(bytes);
                 self.totals.repaired += 1;
             }
-            let slot = self.history.get(usize::from(sequence) % HISTORY).copied().flatten();
-            if let (Some(sent), Some(repair)) =
-                (slot.filter(|sent| sent.sequence == sequence), repair)
-            {
-                self.packet(now, sent, Some(repair), outlet);
+            let Some(slot) = self.history.get_mut(usize::from(sequence) % HISTORY) else {
+                continue;
+            };
+            let fresh = |sent: &&mut Sent| {
+                let rested = |at| now.saturating_duration_since(at) >= rest;
+                sent.sequence == sequence && sent.resent.is_none_or(rested)
+            };
+            let found = slot.as_mut().filter(fresh).map(|sent| {
+                sent.resent = Some(now);
+                *sent
+            });
+            if let (Some(sent), Some(repair)) = (found, repair) {
+                self.packet(now, sent, Way::Repair(repair, Cargo::Repair), outlet);
             }
         }
     }
 
     /// Answers a keyframe request: the next frame is the next keyframe of the loop.
     pub(crate) fn keyframe(&mut self) {
-        if self.kind == MediaKind::Video {
+        if self.kind() == MediaKind::Video {
             self.totals.keyframe_requests += 1;
-            self.index = Loops::shared().next_keyframe(self.index);
+            self.index = Loops::shared().next_keyframe(self.content, self.index);
+            self.credit = self.credit.max(0.0);
         }
     }
 
@@ -322,8 +547,9 @@ impl Sender {
 
     /// What a sender report says now; nothing before the first packet.
     pub(crate) fn report(&self, now: Instant, ntp: u64) -> Option<SenderInfo> {
-        let since = now.saturating_duration_since(self.sent_at?);
-        let rate = match self.kind {
+        let since = now.saturating_duration_since(self.next_at?.checked_sub(self.interval())?);
+        self.sent_at?;
+        let rate = match self.kind() {
             MediaKind::Audio => 48_000,
             MediaKind::Video => 90_000,
         };
@@ -337,7 +563,12 @@ impl Sender {
     }
 
     pub(crate) fn totals(&self) -> SentTrack {
-        SentTrack { sid: self.sid.clone(), muted: self.muted, ..self.totals.clone() }
+        SentTrack {
+            sid: self.sid.clone(),
+            muted: self.muted,
+            flows: self.flows(),
+            ..self.totals.clone()
+        }
     }
 }
 
@@ -360,181 +591,5 @@ fn abs_send_time(now: Instant) -> [u8; 3] {
 }
 
 #[cfg(test)]
-mod tests {
-    use bedside_sfu::core::codec::Vp8;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Taken {
-        packets: Vec<Vec<u8>>,
-        transport: u16,
-    }
-
-    impl Outlet for Taken {
-        fn rtp(&mut self, write: &mut dyn FnMut(&mut Vec<u8>) -> usize) -> Option<&[u8]> {
-            let mut out = Vec::new();
-            assert_eq!(Some(write(&mut out)), rtp::header_len(&out));
-            self.packets.push(out);
-            self.packets.last().map(Vec::as_slice)
-        }
-
-        fn again(&mut self, datagram: &[u8]) {
-            self.packets.push(datagram.to_vec());
-        }
-
-        fn transport_sequence(&mut self) -> u16 {
-            self.transport += 1;
-            self.transport
-        }
-    }
-
-    fn sender(kind: MediaKind) -> Sender {
-        let mut sender =
-            Sender::new(kind, "7".to_owned(), "cid".to_owned(), [11, 12, 0x0001_FFF0, 5]);
-        sender.configure(Some(SendParameters {
-            payload_type: 96,
-            rtx_payload_type: Some(97),
-            mid_id: Some(4),
-            abs_send_time_id: Some(2),
-            transport_cc_id: Some(3),
-            audio_level_id: Some(1),
-        }));
-        sender
-    }
-
-    fn play(sender: &mut Sender, span: Duration) -> Vec<Vec<u8>> {
-        let start = Instant::now();
-        let mut taken = Taken::default();
-        sender.start(start);
-        for step in 0..span.as_millis() as u64 {
-            sender.play(start + Duration::from_millis(step), &mut taken);
-        }
-        taken.packets
-    }
-
-    fn body(packet: &[u8]) -> (rtp::Header, &[u8]) {
-        let header = rtp::Header::parse(packet).unwrap();
-        (header, rtp::payload(packet, &header).unwrap())
-    }
-
-    #[test]
-    fn parts_are_about_even_and_cover_the_frame() {
-        for size in [1, 7, 1165, 1166, 5000, 9336] {
-            for parts in 1..=8_usize.min(size) {
-                let cut: Vec<_> = (0..parts).map(|part| part_of(size, part, parts)).collect();
-                assert_eq!((cut[0].start, cut[parts - 1].end), (0, size));
-                assert!(cut.windows(2).all(|two| two[0].end == two[1].start));
-                assert!(cut.windows(2).all(|two| two[0].len() <= two[1].len()));
-                assert!(cut[parts - 1].len() - cut[0].len() <= 1);
-            }
-        }
-    }
-
-    #[test]
-    fn a_loop_of_pictures_reassembles_into_the_frames() {
-        let mut sender = sender(MediaKind::Video);
-        let packets = play(&mut sender, Duration::from_secs(6));
-        assert_eq!(sender.totals().frames, 120);
-        let (mut frame, mut frames, mut last) = (Vec::new(), Vec::new(), None);
-        for packet in &packets {
-            assert!(packet.len() <= MAX_PACKET);
-            let (header, payload) = body(packet);
-            let sequence = header.sequence;
-            assert!(last.is_none_or(|last: u16| sequence == last.wrapping_add(1)));
-            last = Some(sequence);
-            let descriptor = Vp8::parse(payload).unwrap();
-            assert!(descriptor.picture_id.is_some_and(|(at, _, wide)| at == 2 && wide));
-            frame.extend_from_slice(&payload[VP8_DESCRIPTOR..]);
-            if header.marker {
-                frames.push(std::mem::take(&mut frame));
-            }
-        }
-        let loops = Loops::shared();
-        assert!(
-            frames.iter().enumerate().all(|(at, frame)| frame == loops.frame(at).unwrap().data)
-        );
-    }
-
-    #[test]
-    fn extensions_say_section_time_and_loudness() {
-        let mut sender = sender(MediaKind::Audio);
-        let packets = play(&mut sender, Duration::from_millis(100));
-        assert_eq!(packets.len(), 5);
-        let found: Vec<_> = rtp::extensions(&packets[2]).collect();
-        assert_eq!(found[0], (4, &b"7"[..]));
-        assert_eq!((found[1].0, found[1].1.len()), (2, 3));
-        assert_eq!(found[2], (3, &[0, 3][..]));
-        assert_eq!(found[3], (1, &[AUDIO_LEVEL][..]));
-        let step = body(&packets[1]).0.timestamp.wrapping_sub(body(&packets[0]).0.timestamp);
-        assert_eq!(step, 960);
-        assert_eq!(body(&packets[0]).1, Loops::shared().packet(0).unwrap());
-        // Once the stream is reported on, its section is known.
-        sender.reported(&ReportBlock::default(), None);
-        let mut taken = Taken::default();
-        sender.play(Instant::now() + Duration::from_secs(1), &mut taken);
-        assert!(rtp::extensions(&taken.packets[0]).all(|(id, _)| id != 4));
-    }
-
-    #[test]
-    fn a_repair_is_the_packet_that_was_lost() {
-        let mut sender = sender(MediaKind::Video);
-        let packets = play(&mut sender, Duration::from_secs(2));
-        let (lost, original) = body(&packets[3]);
-        sender.reported(&ReportBlock::default(), None);
-        let mut taken = Taken::default();
-        let ask = [lost.sequence, lost.sequence.wrapping_add(300)].into_iter();
-        sender.repair(Instant::now(), ask, &mut taken);
-        assert_eq!(taken.packets.len(), 1, "what was never sent cannot be repaired");
-        let (header, payload) = body(&taken.packets[0]);
-        assert_eq!((header.ssrc, header.payload_type), (sender.rtx_ssrc, 97));
-        assert_eq!((header.timestamp, header.marker), (lost.timestamp, lost.marker));
-        assert_eq!(payload[..2], lost.sequence.to_be_bytes());
-        assert_eq!(&payload[2..], original);
-        assert_eq!((sender.totals().nacked, sender.totals().repaired), (2, 1));
-    }
-
-    #[test]
-    fn lost_audio_is_sent_again_unchanged() {
-        let mut sender = sender(MediaKind::Audio);
-        let packets = play(&mut sender, Duration::from_millis(200));
-        let lost = body(&packets[4]).0.sequence;
-        let mut taken = Taken::default();
-        sender.repair(Instant::now(), [lost, lost.wrapping_add(64)].into_iter(), &mut taken);
-        assert_eq!(taken.packets, [packets[4].clone()]);
-    }
-
-    #[test]
-    fn a_keyframe_request_is_answered_by_the_next_frame() {
-        let mut sender = sender(MediaKind::Video);
-        let start = Instant::now();
-        let mut taken = Taken::default();
-        sender.start(start);
-        sender.play(start + Duration::from_millis(120), &mut taken);
-        taken.packets.clear();
-        sender.keyframe();
-        sender.play(start + Duration::from_millis(150), &mut taken);
-        let (_, payload) = body(&taken.packets[0]);
-        assert!(Vp8::parse(payload).unwrap().keyframe_start);
-        assert_eq!(sender.totals().keyframe_requests, 1);
-    }
-
-    #[test]
-    fn a_muted_track_is_silent_and_its_clock_goes_on() {
-        let mut sender = sender(MediaKind::Audio);
-        let start = Instant::now();
-        let mut taken = Taken::default();
-        sender.start(start);
-        sender.play(start, &mut taken);
-        sender.muted = true;
-        for step in 1..10 {
-            sender.play(start + Duration::from_millis(20 * step), &mut taken);
-        }
-        sender.muted = false;
-        sender.play(start + Duration::from_millis(200), &mut taken);
-        assert_eq!(taken.packets.len(), 2);
-        let (first, second) = (body(&taken.packets[0]).0, body(&taken.packets[1]).0);
-        assert_eq!(second.sequence, first.sequence.wrapping_add(1));
-        assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 9600);
-    }
-}
+#[path = "sender_tests.rs"]
+mod tests;

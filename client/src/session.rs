@@ -1,5 +1,6 @@
 //! One presence in a room: what is thrown away at a full rejoin and kept over a resume.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use bedside_sfu::core::sdp::{self, Local, Setup};
 use livekit_protocol as proto;
 use rand::Rng as _;
 
-use crate::loops::FRAME_SIZE;
+use crate::loops::{Content, FRAME_SIZE, LAYER_SIZES};
 use crate::media::Media;
 use crate::negotiation::{Negotiation, Numbered};
 use crate::participant::Publish;
@@ -37,7 +38,8 @@ pub(crate) fn identity() -> Result<Arc<Identity>, IdentityError> {
 pub(crate) struct Session {
     identity: Arc<Identity>,
     credentials: Credentials,
-    remote_ufrag: String,
+    /// The server's side of ICE: its credentials and candidates.
+    remote: Option<(Credentials, Vec<SocketAddr>)>,
     pub(crate) sid: String,
     pub(crate) negotiation: Negotiation,
     pub(crate) media: Media,
@@ -57,13 +59,27 @@ impl Session {
         Self {
             identity,
             credentials: Credentials::random(rng),
-            remote_ufrag: String::new(),
+            remote: None,
             sid: String::new(),
             negotiation: Negotiation::new(rng.next_u64(), subscribe),
             media: Media::new(now, rng.next_u32() | 1),
             wire: Wire::new(),
             connected: false,
             published: Vec::new(),
+        }
+    }
+
+    /// Another network carries us: new paths from a new socket.
+    pub(crate) fn change_network(&mut self, now: Instant) {
+        let Some((remote, candidates)) = &self.remote else { return };
+        self.wire.unbind();
+        match (self.wire.paths(candidates), &mut self.wire.peer) {
+            (Ok(paths), Some(peer)) => peer.set_remote(now, remote, paths),
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::warn!(%error, "no socket for media"),
+        }
+        if let Some(uplink) = &mut self.wire.uplink {
+            uplink.path_changed(now);
         }
     }
 
@@ -87,15 +103,34 @@ impl Session {
         publish: Publish,
         rng: &mut Rng,
     ) -> Vec<proto::AddTrackRequest> {
-        let kinds = [(MediaKind::Audio, publish.microphone), (MediaKind::Video, publish.camera)];
-        for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
-            let numbers = [rng.next_u32(), rng.next_u32(), rng.next_u32(), rng.next_u32()];
-            let cid = format!("{:016x}", rng.next_u64());
-            let make = |mid| Sender::new(kind, mid, cid, numbers);
-            let sender = self.negotiation.add_sender(kind, make);
-            self.media.senders.push(sender);
+        let mut requests = Vec::new();
+        if publish.microphone {
+            let senders = self.track(&[(Content::Tone, "")], rng);
+            requests.push(announcement(senders, publish));
         }
-        self.media.senders.iter().map(announcement).collect()
+        if publish.camera {
+            let senders = self.track(contents(publish.layers), rng);
+            requests.push(announcement(senders, publish));
+        }
+        for sender in &mut self.media.senders {
+            sender.redundancy = publish.redundancy;
+        }
+        requests
+    }
+
+    /// Adds the section and the streams of one track.
+    fn track(&mut self, contents: &[(Content, &str)], rng: &mut Rng) -> &[Sender] {
+        let cid = format!("{:016x}", rng.next_u64());
+        let mid = self.negotiation.next_mid();
+        let from = self.media.senders.len();
+        for (content, rid) in contents {
+            let numbers = [rng.next_u32(), rng.next_u32(), rng.next_u32(), rng.next_u32()];
+            let (rid, mid, cid) = ((*rid).to_owned(), mid.clone(), cid.clone());
+            self.media.senders.push(Sender::new(*content, rid, mid, cid, numbers));
+        }
+        let senders = self.media.senders.get(from..).unwrap_or_default();
+        self.negotiation.add_track(senders);
+        senders
     }
 
     /// New local credentials; the next offer carries them.
@@ -133,7 +168,7 @@ impl Session {
         };
         let remote = Credentials { ufrag: read.ufrag.clone(), pwd: read.pwd.clone() };
         if let Some(peer) = &mut self.wire.peer {
-            if self.remote_ufrag != remote.ufrag {
+            if self.remote.as_ref().is_none_or(|(known, _)| known.ufrag != remote.ufrag) {
                 peer.set_remote(now, &remote, paths);
             }
         } else {
@@ -158,8 +193,8 @@ impl Session {
                 Err(error) => tracing::warn!(%error, "no peer"),
             }
         }
-        self.remote_ufrag = remote.ufrag;
-        let added = self.media.apply(now, &read);
+        self.remote = Some((remote, read.candidates.clone()));
+        let added = self.media.apply(now, &read, &mut self.wire);
         if self.connected {
             self.media.start(now);
         }
@@ -195,7 +230,7 @@ impl Session {
         {
             peer.handle_timeout(now);
         }
-        if self.connected && self.media.due() <= now {
+        if self.connected && self.media.due(&self.wire) <= now {
             self.media.tick(now, &mut self.wire);
         }
         self.wire.flush();
@@ -203,7 +238,7 @@ impl Session {
 
     /// When [`Session::tick`] has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let media = self.connected.then(|| self.media.due());
+        let media = self.connected.then(|| self.media.due(&self.wire));
         let peer = self.wire.peer.as_ref().and_then(Peer::poll_timeout);
         media.into_iter().chain(peer).min()
     }
@@ -239,41 +274,60 @@ fn description(kind: &str, (id, sdp): Numbered) -> proto::SessionDescription {
     proto::SessionDescription { r#type: kind.to_owned(), sdp, id, ..Default::default() }
 }
 
-fn announcement(sender: &Sender) -> proto::AddTrackRequest {
-    let (width, height) = FRAME_SIZE;
-    let request = proto::AddTrackRequest { cid: sender.cid.clone(), ..Default::default() };
-    match sender.kind {
-        MediaKind::Audio => proto::AddTrackRequest {
+/// The loops of a picture with so many simulcast layers, and what browsers call those.
+const fn contents(layers: u8) -> &'static [(Content, &'static str)] {
+    match layers {
+        0 | 1 => &[(Content::Face, "")],
+        2 => &[(Content::Layer(1), "q"), (Content::Layer(2), "h")],
+        _ => &[(Content::Layer(0), "q"), (Content::Layer(1), "h"), (Content::Layer(2), "f")],
+    }
+}
+
+fn announcement(senders: &[Sender], publish: Publish) -> proto::AddTrackRequest {
+    let cid = senders.first().map(|sender| sender.cid.clone()).unwrap_or_default();
+    let request = proto::AddTrackRequest { cid: cid.clone(), ..Default::default() };
+    let qualities =
+        [proto::VideoQuality::Low, proto::VideoQuality::Medium, proto::VideoQuality::High];
+    let layer = |(sender, quality): (&Sender, proto::VideoQuality)| {
+        let (width, height) = match sender.content {
+            Content::Layer(layer) => LAYER_SIZES.get(layer).copied().unwrap_or(FRAME_SIZE),
+            Content::Tone | Content::Face => FRAME_SIZE,
+        };
+        // A picture without simulcast is the best there is.
+        let only = sender.rid.is_empty();
+        proto::VideoLayer {
+            quality: if only { proto::VideoQuality::High } else { quality }.into(),
+            width,
+            height,
+            bitrate: sender.full_rate() as u32,
+            ..Default::default()
+        }
+    };
+    if senders.iter().any(|sender| sender.kind() == MediaKind::Audio) {
+        return proto::AddTrackRequest {
             name: "microphone".to_owned(),
             r#type: proto::TrackType::Audio.into(),
             source: proto::TrackSource::Microphone.into(),
-            disable_red: true,
+            disable_red: publish.redundancy == 0,
             ..request
-        },
-        MediaKind::Video => {
-            let layer = proto::VideoLayer {
-                quality: proto::VideoQuality::High.into(),
-                width,
-                height,
-                bitrate: 300_000,
-                ..Default::default()
-            };
-            let codec = proto::SimulcastCodec {
-                codec: "vp8".to_owned(),
-                cid: sender.cid.clone(),
-                layers: vec![layer.clone()],
-                ..Default::default()
-            };
-            proto::AddTrackRequest {
-                name: "camera".to_owned(),
-                r#type: proto::TrackType::Video.into(),
-                source: proto::TrackSource::Camera.into(),
-                width,
-                height,
-                layers: vec![layer],
-                simulcast_codecs: vec![codec],
-                ..request
-            }
-        }
+        };
+    }
+    let layers: Vec<proto::VideoLayer> = senders.iter().zip(qualities).map(layer).collect();
+    let codec = proto::SimulcastCodec {
+        codec: "vp8".to_owned(),
+        cid,
+        layers: layers.clone(),
+        ..Default::default()
+    };
+    let (width, height) = FRAME_SIZE;
+    proto::AddTrackRequest {
+        name: "camera".to_owned(),
+        r#type: proto::TrackType::Video.into(),
+        source: proto::TrackSource::Camera.into(),
+        width,
+        height,
+        layers,
+        simulcast_codecs: vec![codec],
+        ..request
     }
 }

@@ -9,8 +9,10 @@ use bedside_sfu::core::api::MediaKind;
 pub struct Stats {
     /// Media can flow.
     pub connected: bool,
-    /// Published tracks.
+    /// Published tracks; of simulcast each layer.
     pub sent: Vec<SentTrack>,
+    /// What the link is thought to carry, once the other side gives transport-wide feedback.
+    pub uplink: Option<UplinkEstimate>,
     /// Tracks received now or earlier.
     pub received: Vec<ReceivedTrack>,
     /// Signal sessions resumed.
@@ -40,8 +42,12 @@ pub struct SentTrack {
     pub sid: String,
     /// Audio or video.
     pub kind: MediaKind,
+    /// Simulcast layer; empty without simulcast.
+    pub rid: String,
     /// Muted now.
     pub muted: bool,
+    /// Frames go out now: it is wanted, not muted, and the link has room for it.
+    pub flows: bool,
     /// Packets, repairs not counted.
     pub packets: u64,
     /// Payload bytes, repairs not counted.
@@ -52,6 +58,8 @@ pub struct SentTrack {
     pub nacked: u64,
     /// Packets sent again.
     pub repaired: u64,
+    /// Packets sent again only to probe the link.
+    pub padding: u64,
     /// Keyframe requests received.
     pub keyframe_requests: u64,
     /// Lost in all, as the other side reports.
@@ -67,12 +75,15 @@ impl Default for SentTrack {
         Self {
             sid: String::new(),
             kind: MediaKind::Audio,
+            rid: String::new(),
             muted: false,
+            flows: false,
             packets: 0,
             bytes: 0,
             frames: 0,
             nacked: 0,
             repaired: 0,
+            padding: 0,
             keyframe_requests: 0,
             remote_lost: 0,
             remote_fraction_lost: 0,
@@ -210,4 +221,15 @@ pub struct Freeze {
     pub from: Instant,
     /// For so long.
     pub lasted: Duration,
+}
+
+/// What one's own link upwards is thought to carry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UplinkEstimate {
+    /// Bits a second.
+    pub bps: u64,
+    /// Share of the packets lost, smoothed.
+    pub loss: f32,
+    /// Round trip time.
+    pub round_trip: Option<Duration>,
 }

@@ -3,13 +3,16 @@
 use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use bedside_sfu::core::api::Path;
+use bedside_sfu::core::bwe::Cargo;
 use bedside_sfu::core::peer::Peer;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use crate::sender::Outlet;
+use crate::uplink::Uplink;
 
 /// Room for any datagram of the media path.
 const DATAGRAM: usize = 2048;
@@ -20,7 +23,8 @@ pub(crate) struct Wire {
     pub(crate) peer: Option<Peer>,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
-    transport_sequence: u16,
+    /// Once the other side has agreed to transport-wide feedback.
+    pub(crate) uplink: Option<Uplink>,
     pub(crate) unsent: u64,
 }
 
@@ -31,7 +35,7 @@ impl Wire {
             peer: None,
             outgoing: Vec::new(),
             incoming: Vec::new(),
-            transport_sequence: 0,
+            uplink: None,
             unsent: 0,
         }
     }
@@ -53,6 +57,11 @@ impl Wire {
         let Some((_, local)) = self.socket else { return Ok(Vec::new()) };
         let same_family = candidates.iter().filter(|remote| remote.is_ipv4() == local.is_ipv4());
         Ok(same_family.map(|remote| Path::Udp { local, remote: *remote }).collect())
+    }
+
+    /// Forgets the socket: [`Wire::paths`] makes a new one.
+    pub(crate) fn unbind(&mut self) {
+        self.socket = None;
     }
 
     /// The socket, once there is one.
@@ -114,10 +123,12 @@ impl Outlet for Wire {
         }
     }
 
-    fn transport_sequence(&mut self) -> u16 {
-        let sequence = self.transport_sequence;
-        self.transport_sequence = sequence.wrapping_add(1);
-        sequence
+    fn transport_sequence(&mut self, now: Instant, bytes: usize, cargo: Cargo) -> u16 {
+        self.uplink.as_mut().map_or(0, |uplink| uplink.sent(now, bytes, cargo))
+    }
+
+    fn is_paced(&self) -> bool {
+        self.uplink.is_some()
     }
 }
 
