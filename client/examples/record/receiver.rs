@@ -77,6 +77,7 @@ impl Receiver {
             fingerprint: identity.fingerprint(),
             setup: DtlsRole::Passive,
             candidates: &[socket.local_addr()?],
+            tcp_candidates: &[],
             session: 1,
             version: 1,
         };
