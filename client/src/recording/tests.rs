@@ -1,3 +1,5 @@
+//! The loops in the tree, and how they are played.
+
 use std::collections::BTreeMap;
 
 use bedside_sfu::core::descriptor::Descriptors;
