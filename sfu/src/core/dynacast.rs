@@ -23,12 +23,14 @@ pub(super) struct Demand {
     told: usize,
     /// Since when nobody wants a rung.
     unwanted: [Option<Instant>; RUNGS],
+    /// Pictures have come since they were last wanted and not muted.
+    pub(super) moved: bool,
 }
 
 impl Demand {
     /// Publishers begin with all rungs, though nobody wants them yet.
     pub(super) const fn new() -> Self {
-        Self { told: RUNGS, unwanted: [None; RUNGS] }
+        Self { told: RUNGS, unwanted: [None; RUNGS], moved: false }
     }
 
     /// So many rungs are wanted now. Returns how many to tell the publisher, if that changed.
@@ -53,6 +55,11 @@ impl Demand {
     /// Whether each rung is to be sent, as the publisher was told.
     fn rungs(&self) -> [bool; RUNGS] {
         std::array::from_fn(|rung| rung < self.told)
+    }
+
+    /// The publisher was told to stop altogether.
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.told == 0
     }
 
     /// Whether the publisher was told to stop a rung.

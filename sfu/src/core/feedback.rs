@@ -7,6 +7,7 @@ use super::api::MediaKind;
 use super::context::{Context, ticks};
 use super::keyframes::Need;
 use super::participant::Participant;
+use super::quality::WINDOW;
 use super::room::Room;
 use super::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
 use super::track::Track;
@@ -76,6 +77,7 @@ impl Room {
         let Some(person) = self.participants.get_mut(key) else { return };
         let at = person.sending.get(&block.ssrc).copied();
         let Some(sub) = at.and_then(|at| person.subscriptions.get_mut(at)) else { return };
+        person.connection.reported(block, sub.packets);
         let more = block.lost.saturating_sub(sub.reported_lost);
         ctx.counters.lost_out += u64::try_from(more).unwrap_or(0);
         sub.reported_lost = block.lost;
@@ -140,12 +142,17 @@ impl Room {
                 self.retarget(ctx, track);
                 self.review_demand(ctx, track);
             }
+            self.watch_pictures(ctx.now);
         }
         if ctx.now >= self.reports_at {
             self.reports_at = next(self.reports_at, REPORTS, ctx.now);
             self.send_reports(ctx);
         }
         self.speakers_due(ctx);
+        if ctx.now >= self.quality_at {
+            self.quality_at = next(self.quality_at, WINDOW, ctx.now);
+            self.value_connections(ctx);
+        }
         self.plan();
     }
 
@@ -153,7 +160,7 @@ impl Room {
     pub(super) fn plan(&mut self) {
         let speaking = self.participants.iter().any(|(_, other)| other.voice.is_told());
         let flowing = !self.tracks.is_empty() || speaking;
-        let regular = [self.feedback_at, self.reports_at, self.speakers_at];
+        let regular = [self.feedback_at, self.reports_at, self.speakers_at, self.quality_at];
         let regular = regular.into_iter().filter(|_| flowing);
         let people = self.participants.iter().flat_map(|(_, other)| {
             let peer = other.link.as_ref().and_then(|link| link.peer.poll_timeout());

@@ -25,6 +25,7 @@ mod participant;
 pub mod peer;
 mod peering;
 mod protection;
+mod quality;
 mod reception;
 pub mod red;
 mod repair;

@@ -16,6 +16,7 @@ use super::layers::Wish;
 use super::link::Link;
 use super::negotiation::Negotiation;
 use super::protection::Protection;
+use super::quality::Connection;
 use super::speakers::Voice;
 use super::streams::Streams;
 use super::subscription::Subscription;
@@ -67,6 +68,8 @@ pub(super) struct Participant {
     pub(super) round_trip: Duration,
     /// Redundancy of the sound it gets.
     pub(super) protection: Protection,
+    /// How good its connection is.
+    pub(super) connection: Connection,
     /// When it must go.
     pub(super) presence: Presence,
 }
@@ -179,6 +182,7 @@ impl Participant {
             voice: Voice::default(),
             round_trip: Duration::from_millis(100),
             protection: Protection::default(),
+            connection: Connection::default(),
             presence: Presence { reachable: false, leave_at: Some(now + JOIN_LIMIT) },
         }
     }

@@ -45,6 +45,11 @@ impl Protection {
         self.reported
     }
 
+    /// How many packets after its own repeat a sound by now.
+    pub(super) const fn distance(&self) -> u8 {
+        self.distance
+    }
+
     /// How many packets after its own repeat a sound, given the loss of now. More at once, less after
     /// a while without need; nothing where the link has no room for it.
     pub(super) fn update(&mut self, now: Instant, loss: f32, tight: bool) -> Redundancy {

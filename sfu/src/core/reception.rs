@@ -1,7 +1,7 @@
 //! How one RTP stream arrives: extended sequence numbers, repeats, loss, jitter (RFC 3550 §6.4.1,
 //! appendix A), and which packets are missing; [`super::asking`] decides when to ask for them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::asking::{Asking, Patience};
 use super::rtcp::ReportBlock;
@@ -26,6 +26,8 @@ pub(super) struct Reception {
     jitter: Jitter,
     reported: (u64, u64),
     given_up: u64,
+    /// Given up before that was taken.
+    gone: u64,
     asking: Asking,
 }
 
@@ -77,6 +79,7 @@ impl Reception {
             jitter: Jitter::default(),
             reported: (0, 0),
             given_up: 0,
+            gone: 0,
             asking: Asking::default(),
         }
     }
@@ -204,7 +207,19 @@ impl Reception {
 
     /// Packets that repair has given up since the last call.
     pub(super) fn take_given_up(&mut self) -> u64 {
+        self.gone += self.given_up;
         std::mem::take(&mut self.given_up)
+    }
+
+    /// Packets expected since the start, and those that will not come any more.
+    pub(super) const fn totals(&self) -> (u64, u64) {
+        (self.highest + 1 - self.first, self.gone + self.given_up)
+    }
+
+    /// The interarrival jitter, on a media clock of so many ticks in a second.
+    pub(super) fn jitter(&self, clock: u32) -> Duration {
+        let micros = u64::from(self.jitter.scaled >> 4) * 1_000_000 / u64::from(clock.max(1));
+        Duration::from_micros(micros)
     }
 
     fn lost(&self) -> i64 {
@@ -254,7 +269,6 @@ impl Reception {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
 

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::data::Mailbox;
 use super::link::Route;
 use super::participant::Participant;
+use super::quality::WINDOW;
 use super::track::Track;
 
 /// Room facts are told at the most this often.
@@ -46,6 +47,8 @@ pub(super) struct Room {
     pub(super) reports_at: Instant,
     /// Next comparison of speakers.
     pub(super) speakers_at: Instant,
+    /// Next valuation of connections.
+    pub(super) quality_at: Instant,
     /// Reused by repair requests.
     pub(super) numbers: Vec<u16>,
     /// Its end; the engine removes it then.
@@ -79,6 +82,7 @@ impl Room {
             feedback_at: ctx.now,
             reports_at: ctx.now,
             speakers_at: ctx.now,
+            quality_at: ctx.now + WINDOW,
             numbers: Vec::new(),
             finished: None,
             #[cfg(test)]
@@ -167,6 +171,7 @@ impl Room {
         let event = SessionEvent::Resumed { last_data_sequence, room, participants: everyone };
         ctx.tell(Some(resume.session), event);
         self.repeat_demand(ctx, key);
+        self.repeat_quality(ctx, key);
         if let Some(info) = self.info_of(key) {
             ctx.report(self.key, NodeEvent::Participant { info });
         }
@@ -259,6 +264,7 @@ impl Room {
             ctx.tell(Some(session), SessionEvent::Left { reason, resume: true });
         }
         ctx.report(self.key, event);
+        self.note_reachable(ctx, key, reachable);
         self.plan();
     }
 

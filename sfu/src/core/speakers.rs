@@ -81,13 +81,8 @@ impl Room {
             return;
         }
         for (key, listener) in &self.participants {
-            let receives = |who: usize| {
-                let tracks = &self.tracks;
-                let owner = |track| tracks.get(track).map(|track| track.owner);
-                who == key
-                    || listener.subscriptions.iter().any(|(_, sub)| owner(sub.track) == Some(who))
-            };
-            let heard = changes.iter().filter(|(who, _)| receives(*who));
+            let heard =
+                changes.iter().filter(|(who, _)| *who == key || self.receives(listener, *who));
             let speakers: Vec<Speaker> = heard.map(|(_, speaker)| speaker.clone()).collect();
             if !speakers.is_empty() {
                 ctx.tell(listener.session, SessionEvent::Speakers(speakers));

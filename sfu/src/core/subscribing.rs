@@ -77,6 +77,7 @@ impl Room {
         }
         self.needs_offer(ctx.now, subscriber);
         self.review_demand(ctx, key);
+        self.introduce_quality(ctx, subscriber, owner);
     }
 
     fn unsubscribe(&mut self, subscriber: usize, key: usize) {

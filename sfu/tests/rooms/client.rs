@@ -375,6 +375,26 @@ impl Client {
         }
     }
 
+    /// Reports all that it receives, as receivers do each second.
+    pub fn report_back(&mut self) {
+        let block = |(ssrc, stream): (&u32, &Stream)| {
+            let lost = stream.missing()?.len() as i32;
+            let highest = stream.highest? as u32;
+            let (ssrc, fraction_lost) = (*ssrc, 0);
+            Some(rtcp::ReportBlock {
+                ssrc,
+                fraction_lost,
+                lost,
+                highest,
+                jitter: 0,
+                lsr: 0,
+                dlsr: 0,
+            })
+        };
+        let blocks: Vec<_> = self.streams.iter().filter_map(block).collect();
+        self.send_rtcp(|out| rtcp::write_receiver_report(out, 1, &blocks));
+    }
+
     pub fn send_data(&mut self, now: Instant, kind: DataChannelKind, message: &Bytes) {
         self.peer.as_mut().unwrap().send_data(now, kind, message).unwrap();
     }

@@ -13,6 +13,7 @@ mod dynacast;
 mod forwarding;
 mod hostile;
 mod people;
+mod quality;
 mod repair;
 mod source;
 mod world;
