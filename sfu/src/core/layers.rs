@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::api::Quality;
 use super::cache::Cache;
-use super::codec::Vp8;
+use super::frames::{Frame, Frames};
 use super::keyframes::Keyframes;
-use super::ladder::{Meter, Place};
+use super::ladder::Meter;
 use super::reception::Reception;
 use super::rtcp::SenderInfo;
 use super::rtp::Header;
@@ -39,6 +39,8 @@ pub(super) struct Layer {
     pub(super) keyframes: Keyframes,
     /// What it costs.
     pub(super) meter: Meter,
+    /// What it tells of its own layers.
+    pub(super) frames: Frames,
 }
 
 impl Layer {
@@ -56,6 +58,7 @@ impl Layer {
             stopped: false,
             keyframes: Keyframes::default(),
             meter: Meter::default(),
+            frames: Frames::default(),
         }
     }
 
@@ -64,6 +67,7 @@ impl Layer {
         self.reception = Reception::new();
         self.cache = Cache::default();
         self.meter = Meter::default();
+        self.frames = Frames::default();
         self.report = None;
         self.keyframes = Keyframes::default();
     }
@@ -80,20 +84,15 @@ impl Layer {
             .is_some_and(|heard| newest.saturating_duration_since(heard) < STOPPED && now >= heard)
     }
 
-    /// Takes note of a media packet and what it costs.
-    pub(super) fn weigh(
-        &mut self,
-        now: Instant,
-        vp8: Option<Vp8>,
-        header: &Header,
-        payload: usize,
-    ) {
+    /// Takes note of a media packet and what it costs; padding is none.
+    pub(super) fn weigh(&mut self, now: Instant, frame: &Frame, header: &Header, payload: usize) {
+        if payload == 0 {
+            return;
+        }
         if !self.stopped {
             self.heard = Some(now);
         }
-        let temporal = vp8.and_then(|vp8| vp8.temporal).unwrap_or(0);
-        let place = Place { temporal, ..Place::default() };
-        self.meter.count(place, header.timestamp, header.len + payload);
+        self.meter.count(frame.place(), header.timestamp, header.len + payload);
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::api::{MediaKind, Path};
 use super::cache::Cached;
-use super::codec::{Codec, Vp8, keyframe_start};
+use super::codec::{Codec, keyframe_start};
 use super::context::Context;
+use super::frames::{Frame, Ids, Reading};
 use super::keyframes::Need;
 use super::link::{Class, Link};
 use super::peer::{DropReason, Received};
@@ -15,7 +16,7 @@ use super::room::Room;
 use super::rtcp;
 use super::rtp::{self, Header};
 use super::streams::{Bound, Marks};
-use super::subscription::{Packet, Verdict};
+use super::subscription::{Clocks, Packet, Verdict};
 use super::track::Track;
 
 impl Room {
@@ -151,21 +152,19 @@ impl Room {
             return;
         };
         let first = layer.heard.is_none() && !layer.stopped;
-        if !bound.repair {
-            layer.reception.measure(received, header.timestamp, clock);
-        }
         let redundant = track.red_type == Some(header.payload_type) && !bound.repair;
         let plain = if redundant { red::primary(payload) } else { Some(payload) };
         let Some(plain) = plain else {
             ctx.counters.dropped_malformed += 1;
             return;
         };
-        let vp8 = if codec == Codec::Vp8 { Vp8::parse(plain) } else { None };
-        if !bound.repair && !plain.is_empty() {
-            layer.weigh(now, vp8, header, plain.len());
+        let read = layer.frames.read(codec, header.timestamp, plain, marks.descriptor);
+        if !bound.repair {
+            layer.reception.measure(received, header.timestamp, clock);
+            layer.weigh(now, &read.frame, header, plain.len());
         }
         let starts =
-            arrival.newest && !plain.is_empty() && (!video || begins(codec, plain, vp8, marks));
+            arrival.newest && !plain.is_empty() && (!video || begins(codec, plain, &read, marks));
         if starts && video {
             layer.keyframes.came(now, arrival.index);
         }
@@ -187,7 +186,9 @@ impl Room {
             red: redundant.then_some(payload),
             olds: red::Olds::default(),
             descriptor: marks.descriptor,
-            vp8,
+            structure: None,
+            frame: read.frame,
+            ids: read.ids,
             payload: plain,
         };
         if let Some(ask_at) = arrival.ask_at {
@@ -229,6 +230,9 @@ impl Room {
         packet: &Packet<'_>,
     ) -> bool {
         let Some(track) = self.tracks.get(key) else { return false };
+        let clocks = Clocks { rate: clock, layers: &track.layers };
+        let structure = track.layers.get(packet.layer).and_then(|layer| layer.frames.structure());
+        let packet = &Packet { structure, ..*packet };
         let class = if track.kind() == MediaKind::Video { Class::Video } else { Class::Audio };
         let olds = track.sounds.before(packet.index, packet.timestamp);
         let packet = &Packet { olds, ..*packet };
@@ -242,7 +246,7 @@ impl Room {
                 sub.pause();
                 continue;
             }
-            match sub.admit(ctx.now, clock, packet) {
+            match sub.admit(ctx.now, &clocks, packet) {
                 Verdict::Send(shift) => {
                     let write = |out: &mut Vec<u8>| sub.write(out, &shift, packet);
                     let len = link.send_rtp(ctx.now, class, ctx.departures, ctx.counters, write);
@@ -253,6 +257,7 @@ impl Room {
                 Verdict::NeedsKeyframe => waiting = true,
                 Verdict::Drop => {}
             }
+            waiting |= sub.waits();
         }
         waiting
     }
@@ -313,8 +318,8 @@ impl Room {
                 ctx.counters.rtx_out += u64::from(sent);
                 continue;
             }
-            let kept = track.layers.get(at).and_then(|layer| layer.cache.get(index));
-            let Some(kept) = kept else { continue };
+            let Some(layer) = track.layers.get(at) else { continue };
+            let Some(kept) = layer.cache.get(index) else { continue };
             let packet = Packet {
                 layer: at,
                 index,
@@ -324,7 +329,9 @@ impl Room {
                 red: None,
                 olds: red::Olds::default(),
                 descriptor: kept.descriptor,
-                vp8: if track.codec == Codec::Vp8 { Vp8::parse(kept.payload) } else { None },
+                structure: layer.frames.structure(),
+                frame: Frame::PLAIN,
+                ids: Ids::of(track.codec, kept.payload),
                 payload: kept.payload,
             };
             let write = |out: &mut Vec<u8>| sub.write_repair(out, &shift, &packet);
@@ -344,9 +351,9 @@ fn send_repair(
 }
 
 /// Whether a subscription to a video layer can start at this packet.
-fn begins(codec: Codec, payload: &[u8], vp8: Option<Vp8>, marks: &Marks<'_>) -> bool {
-    if let Some(vp8) = vp8 {
-        return vp8.keyframe_start;
+fn begins(codec: Codec, payload: &[u8], read: &Reading, marks: &Marks<'_>) -> bool {
+    if matches!(codec, Codec::Vp8 | Codec::Vp9) {
+        return read.keyframe_start;
     }
     let descriptor = Some(marks.descriptor).filter(|descriptor| !descriptor.is_empty());
     // Of a codec we do not know, any packet may be the one.

@@ -12,6 +12,7 @@ pub mod descriptor;
 mod dynacast;
 pub mod engine;
 mod feedback;
+mod frames;
 mod hearing;
 pub mod ice;
 mod keyframes;

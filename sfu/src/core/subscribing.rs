@@ -115,7 +115,7 @@ impl Room {
                 (track.layers.len() == 1).then_some(Target::whole(0))
             });
             let stream = sub.wanted().filter(|_| reached && sub.is_flowing());
-            if let Some(stream) = stream.filter(|_| sub.stream() != sub.wanted()) {
+            if let Some(stream) = stream.filter(|_| sub.stream() != sub.wanted() || sub.waits()) {
                 wanted |= 1 << stream.min(31);
             }
         }

@@ -1,0 +1,160 @@
+//! Tests of subscriptions.
+
+use super::*;
+use crate::core::api::Quality;
+use crate::core::codec::Codec;
+use crate::core::rtp;
+
+const VIDEO: Clocks<'_> = Clocks { rate: 90_000, layers: &[] };
+
+fn subscription() -> Subscription {
+    let streams = Streams { ssrc: 1, repair_ssrc: 2, sequences: (99, 499) };
+    let wish = Wish { disabled: false, quality: Quality::High, height: 0, fps: 0 };
+    let sid = TrackSid("TR_VC".into());
+    let mut sub = Subscription::new(0, sid, MediaKind::Video, 0, streams, wish);
+    sub.binding = Some(Binding {
+        mid: "3".into(),
+        payload_type: 96,
+        repair_type: Some(97),
+        red_type: None,
+        descriptor_id: 12,
+        number_id: 0,
+    });
+    sub.target = Some(Target::whole(0));
+    sub
+}
+
+fn packet(layer: usize, index: u64, payload: &[u8]) -> Packet<'_> {
+    Packet {
+        layer,
+        index,
+        marker: false,
+        timestamp: 1_000 * index as u32,
+        starts: true,
+        red: None,
+        olds: red::Olds::default(),
+        descriptor: &[],
+        structure: None,
+        frame: Frame::PLAIN,
+        ids: Ids::of(Codec::Vp8, payload),
+        payload,
+    }
+}
+
+fn sent(sub: &mut Subscription, now: Instant, packet: &Packet<'_>) -> Option<(Vec<u8>, usize)> {
+    let Verdict::Send(shift) = sub.admit(now, &VIDEO, packet) else { return None };
+    let mut out = Vec::new();
+    let len = sub.write(&mut out, &shift, packet).unwrap();
+    Some((out, len))
+}
+
+fn numbers(sent: &(Vec<u8>, usize)) -> (u16, u32) {
+    let header = rtp::Header::parse(&sent.0).unwrap();
+    (header.sequence, header.timestamp)
+}
+
+#[test]
+fn the_first_number_follows_the_drawn_one_and_the_clock_is_kept() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    let first = sent(&mut sub, now, &packet(0, 70_000, &[0x10, 0])).unwrap();
+    assert_eq!(numbers(&first), (100, 70_000_000));
+}
+
+#[test]
+fn without_a_keyframe_nothing_starts() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    let delta = Packet { starts: false, ..packet(0, 70_000, &[0x10, 1]) };
+    assert_eq!(sub.admit(now, &VIDEO, &delta), Verdict::NeedsKeyframe);
+    assert_eq!(sub.admit(now, &VIDEO, &Packet { layer: 1, ..delta }), Verdict::Drop);
+}
+
+#[test]
+fn a_switch_goes_on_with_all_numbers() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    // X, then I and L: picture ids of 15 and of 7 bits.
+    let wide = [0x90, 0xC0, 0x81, 0x02, 7, 0];
+    sent(&mut sub, now, &packet(0, 70_000, &wide)).unwrap();
+    sub.target = Some(Target::whole(1));
+    let later = now + Duration::from_millis(100);
+    let other = [0x90, 0xC0, 0xA0, 0x00, 200, 0];
+    let switched = sent(&mut sub, later, &packet(1, 90_000, &other)).unwrap();
+    assert_eq!(numbers(&switched), (101, 70_000_000 + 9_000));
+    assert_eq!(switched.0[switched.1..], [0x90, 0xC0, 0x81, 0x03, 8, 0]);
+    sub.target = Some(Target::whole(2));
+    let narrow = [0x90, 0xC0, 0x05, 100, 0];
+    let switched = sent(&mut sub, later, &packet(2, 80_000, &narrow)).unwrap();
+    assert_eq!(switched.0[switched.1..], [0x90, 0xC0, 0x04, 9, 0]);
+    // What the first layer still owed keeps its place.
+    let late = Packet { starts: false, ..packet(0, 70_000, &wide) };
+    assert_eq!(numbers(&sent(&mut sub, later, &late).unwrap()).0, 100);
+}
+
+#[test]
+fn the_descriptors_frame_number_goes_on_too() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    let first = Packet {
+        descriptor: &[0x80, 0x01, 0x00, 0x80],
+        ids: Ids::default(),
+        ..packet(0, 70_000, &[1])
+    };
+    sent(&mut sub, now, &first).unwrap();
+    sub.target = Some(Target::whole(1));
+    let second = Packet {
+        descriptor: &[0x80, 0x77, 0x77, 0x80],
+        ids: Ids::default(),
+        ..packet(1, 90_000, &[1])
+    };
+    let (out, _) = sent(&mut sub, now, &second).unwrap();
+    let (id, descriptor) = rtp::extensions(&out).next().unwrap();
+    assert_eq!((id, descriptor), (12, &[0x80, 0x01, 0x01, 0x80][..]));
+}
+
+#[test]
+fn a_repair_names_the_original_and_repeats_its_bytes() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    let payload = [0x90, 0x80, 0x81, 0x02, 0];
+    let original = packet(0, 70_000, &payload);
+    sent(&mut sub, now, &original).unwrap();
+    (0..2).for_each(|_| sub.count(&Shift::default(), &original, &[]));
+    let round_trip = Duration::from_millis(50);
+    let (layer, index, shift) = sub.asked_again(now, 100, round_trip).unwrap();
+    assert_eq!((layer, index), (0, 70_000));
+    let mut out = Vec::new();
+    let len = sub.write_repair(&mut out, &shift, &packet(0, 70_000, &payload)).unwrap();
+    let header = rtp::Header::parse(&out).unwrap();
+    assert_eq!((header.payload_type, header.ssrc, header.sequence), (97, 2, 500));
+    assert_eq!(out[len..], [[0, 100].as_slice(), &payload].concat());
+    assert_eq!(sub.asked_again(now, 100, round_trip), None, "once in a round trip");
+    assert_eq!(sub.asked_again(now, 101, round_trip), None, "never sent");
+    assert!(sub.asked_again(now + round_trip, 100, round_trip).is_some());
+}
+
+#[test]
+fn repair_has_a_budget() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    for index in 70_000..71_000 {
+        let packet = packet(0, index, &[0x10, 0]);
+        sub.admit(now, &VIDEO, &packet);
+        sub.count(&Shift::default(), &packet, &[]);
+    }
+    let asked = (100..1_100).filter(|at| sub.asked_again(now, *at, Duration::ZERO).is_some());
+    assert_eq!(asked.count(), MAX_CREDIT as usize);
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(sub.asked_again(now + hour, 1_000, Duration::ZERO), None, "time earns nothing");
+    sub.count(&Shift::default(), &packet(0, 71_000, &[0x10, 0]), &[]);
+    assert!(sub.asked_again(now, 1_000, Duration::ZERO).is_some());
+}
+
+#[test]
+fn padding_after_a_gap_leaves_the_gap_its_numbers() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    let payload = [0x90, 0x80, 0x81, 0x02, 0];
+    sent(&mut sub, now, &packet(0, 70_000, &payload)).unwrap();
+    let padding = Packet { starts: false, ids: Ids::default(), ..packet(0, 70_003, &[]) };
+    assert_eq!(sub.admit(now, &VIDEO, &padding), Verdict::Drop);
+    sub.target = Some(Target::whole(1));
+    let next = sent(&mut sub, now, &packet(1, 80_000, &payload)).unwrap();
+    assert_eq!(numbers(&next).0, 103, "101 and 102 may still come");
+    let late = Packet { starts: false, ..packet(0, 70_002, &payload) };
+    assert_eq!(numbers(&sent(&mut sub, now, &late).unwrap()).0, 102);
+}
