@@ -10,6 +10,7 @@ use super::participant::Participant;
 use super::quality::WINDOW;
 use super::room::Room;
 use super::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
+use super::subscription::Subscription;
 use super::track::Track;
 
 /// Transport-wide feedback to publishers.
@@ -143,6 +144,7 @@ impl Room {
                 self.review_demand(ctx, track);
             }
             self.watch_pictures(ctx.now);
+            self.report_changes(ctx);
         }
         if ctx.now >= self.reports_at {
             self.reports_at = next(self.reports_at, REPORTS, ctx.now);
@@ -204,7 +206,7 @@ impl Room {
         let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
         for key in everyone {
             self.report_reception(ctx, key);
-            self.report_sending(ctx, key);
+            self.report_sending(ctx, key, None);
         }
     }
 
@@ -230,19 +232,49 @@ impl Room {
         }
     }
 
-    fn report_sending(&mut self, ctx: &mut Context<'_>, key: usize) {
+    /// Reports at once what a subscription has begun with, or switched to: sound and picture are to
+    /// be together from the start. All streams of a publisher are reported together, by one reading
+    /// of its clock.
+    fn report_changes(&mut self, ctx: &mut Context<'_>) {
+        let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
+        for key in everyone {
+            let Some(person) = self.participants.get(key) else { continue };
+            let changed = person.subscriptions.iter().filter(|(_, sub)| {
+                let clock = self.described_by(sub).map(|(stream, _, shift)| (stream, shift));
+                clock.is_some() && clock.as_ref() != person.described.get(&sub.ssrc)
+            });
+            let owners = changed.filter_map(|(_, sub)| Some(self.tracks.get(sub.track)?.owner));
+            let owners: Vec<usize> = owners.collect();
+            if !owners.is_empty() {
+                self.report_sending(ctx, key, Some(&owners));
+            }
+        }
+    }
+
+    /// What a subscription's clock can be reported by: the layer that it gets now, the publisher's
+    /// report of that, and what was subtracted from its clock.
+    fn described_by(&self, sub: &Subscription) -> Option<(usize, SenderInfo, u32)> {
+        let shift = sub.clock_shift().filter(|_| sub.packets > 0)?;
+        let stream = sub.stream()?;
+        let (info, _) = self.tracks.get(sub.track)?.layers.get(stream)?.report?;
+        Some((stream, info, shift))
+    }
+
+    /// Sender reports on what a participant is sent, of these publishers or of all.
+    fn report_sending(&mut self, ctx: &mut Context<'_>, key: usize, owners: Option<&[usize]>) {
         let ntp = ctx.ntp();
         let Some(person) = self.participants.get(key) else { return };
         let mut reports = Vec::new();
+        let mut described = Vec::new();
         for (_, sub) in &person.subscriptions {
             let Some(track) = self.tracks.get(sub.track) else { continue };
-            let Some(owner) = self.participants.get(track.owner) else { continue };
-            let Some(shift) = sub.clock_shift().filter(|_| sub.packets > 0) else { continue };
-            let layer = sub.stream().and_then(|current| track.layers.get(current));
-            let report = layer.and_then(|layer| layer.report);
-            let (Some((info, _)), Some(offset)) = (report, owner.streams.clock_offset) else {
+            if owners.is_some_and(|owners| !owners.contains(&track.owner)) {
                 continue;
-            };
+            }
+            let Some(owner) = self.participants.get(track.owner) else { continue };
+            let Some((stream, info, shift)) = self.described_by(sub) else { continue };
+            let Some(offset) = owner.streams.clock_offset else { continue };
+            described.push((sub.ssrc, (stream, shift)));
             let info = SenderInfo {
                 ntp,
                 rtp_timestamp: media_clock(track, &info, ntp, offset).wrapping_sub(shift),
@@ -252,8 +284,12 @@ impl Room {
             let name = format!("{}|{}", owner.sid.0, sub.sid.0);
             reports.push((sub.ssrc, info, name));
         }
-        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
-        let Some(link) = link else { return };
+        let Some(person) = self.participants.get_mut(key) else { return };
+        if owners.is_none() {
+            person.described.clear();
+        }
+        person.described.extend(described);
+        let Some(link) = &mut person.link else { return };
         for reports in reports.chunks(SENDER_REPORTS) {
             let write = |out: &mut Vec<u8>| {
                 for (ssrc, info, name) in reports {

@@ -68,6 +68,8 @@ pub(super) struct Participant {
     pub(super) round_trip: Duration,
     /// Redundancy of the sound it gets.
     pub(super) protection: Protection,
+    /// Layer and clock of each of our streams, as we last reported them.
+    pub(super) described: FxHashMap<u32, (usize, u32)>,
     /// How good its connection is.
     pub(super) connection: Connection,
     /// When it must go.
@@ -182,6 +184,7 @@ impl Participant {
             voice: Voice::default(),
             round_trip: Duration::from_millis(100),
             protection: Protection::default(),
+            described: FxHashMap::default(),
             connection: Connection::default(),
             presence: Presence { reachable: false, leave_at: Some(now + JOIN_LIMIT) },
         }

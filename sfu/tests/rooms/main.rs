@@ -12,6 +12,7 @@ mod data;
 mod dynacast;
 mod forwarding;
 mod hostile;
+mod lipsync;
 mod people;
 mod quality;
 mod repair;

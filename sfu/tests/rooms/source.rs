@@ -39,6 +39,8 @@ pub struct Encoding {
     in_keyframe: bool,
     repair_sequence: u16,
     clock_base: u32,
+    /// How much too fast its media clock is.
+    pub skew_ppm: i64,
     picture: u16,
     tl0: u8,
     sent: BTreeMap<u16, (bool, u32, Vec<u8>)>,
@@ -58,7 +60,7 @@ pub struct Source {
     pub red: bool,
     pub announce_ssrc: bool,
     pub padding_each: Option<u32>,
-    started: Instant,
+    pub started: Instant,
     next: Instant,
     frame: u32,
 }
@@ -106,8 +108,7 @@ impl Source {
     /// What an encoding's media clock shows.
     pub fn clock(&self, encoding: &Encoding, now: Instant) -> u32 {
         let micros = (now - self.started).as_micros() as u64;
-        let rate = if self.video { 90_000 } else { 48_000 };
-        encoding.clock_base.wrapping_add((micros * rate / 1_000_000) as u32)
+        encoding.shows(micros, if self.video { 90_000 } else { 48_000 })
     }
 
     pub fn due(&self) -> Instant {
@@ -155,12 +156,19 @@ impl Encoding {
             resent: 0,
             in_keyframe: false,
             repair_sequence: 17,
+            skew_ppm: 0,
             clock_base: ssrc.wrapping_mul(0x9E37_79B9),
             picture: ssrc as u16 & 0x7FFF,
             tl0: ssrc as u8,
             sent: BTreeMap::new(),
             before: None,
         }
+    }
+
+    /// What its media clock shows after so long.
+    fn shows(&self, micros: u64, rate: u64) -> u32 {
+        let skewed = micros as i64 + micros as i64 * self.skew_ppm / 1_000_000;
+        self.clock_base.wrapping_add((skewed as u64 * rate / 1_000_000) as u32)
     }
 
     fn sound(
@@ -174,7 +182,7 @@ impl Encoding {
     ) {
         let mut sound = ms.to_be_bytes().to_vec();
         sound.resize(sound.len() + self.shape.0, 0xA0);
-        let timestamp = self.clock_base.wrapping_add(ms * 48);
+        let timestamp = self.shows(u64::from(ms) * 1_000, 48_000);
         let before = self.before.replace((timestamp, sound.clone()));
         let mut payload = Vec::new();
         if red {
@@ -225,7 +233,7 @@ impl Encoding {
             payload.extend_from_slice(self.rid.as_bytes());
             payload.resize(self.shape.0, at as u8);
             let marker = at + 1 == self.shape.1;
-            self.media(marker, self.clock_base.wrapping_add(ms * 90), payload, mid, twcc, send);
+            self.media(marker, self.shows(u64::from(ms) * 1_000, 90_000), payload, mid, twcc, send);
         }
     }
 
@@ -296,7 +304,7 @@ impl Encoding {
         twcc: &mut u16,
         send: &mut dyn FnMut(Vec<u8>, usize),
     ) {
-        let timestamp = self.clock_base.wrapping_add(ms * 90);
+        let timestamp = self.shows(u64::from(ms) * 1_000, 90_000);
         let mut padded = |mut packet: Vec<u8>, len: usize| {
             packet.resize(len + 200, 0);
             packet[0] |= 0x20;

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::client::Client;
+use crate::source::Source;
 
 pub const ROOM: RoomKey = RoomKey(1);
 
@@ -229,14 +230,26 @@ impl World {
 
     /// A publisher reports on all its streams.
     pub fn send_reports(&mut self, client: usize) {
+        self.send_reports_of(client, 0, |_| true);
+    }
+
+    /// A publisher, whose wall clock is so much too fast, reports on some of its sources.
+    pub fn send_reports_of(
+        &mut self,
+        client: usize,
+        wall_ppm: u32,
+        which: impl Fn(&Source) -> bool,
+    ) {
         let now = self.now;
         // The publisher's clock is nine days and a bit ahead of ours.
-        let since = now - self.start + Duration::from_secs(800_000);
+        let since = (now - self.start) + (now - self.start) * wall_ppm / 1_000_000;
+        let since = since + Duration::from_secs(800_000);
         let fraction = (u64::from(since.subsec_micros()) << 32) / 1_000_000;
         let ntp = (since.as_secs() + 4_000_000_000) << 32 | fraction;
         let reports: Vec<(u32, u32)> = self.clients[client]
             .sources
             .iter()
+            .filter(|source| which(source))
             .flat_map(|source| {
                 source.encodings.iter().map(|all| (all.ssrc, source.clock(all, now)))
             })
