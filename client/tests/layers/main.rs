@@ -1,0 +1,19 @@
+//! Recorded layers through a whole room in virtual time: switched at random, and what comes out is
+//! decoded by ffmpeg without an error.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "scenarios may fail loudly; the room is the one of the engine's own scenarios"
+)]
+
+#[path = "../../../sfu/tests/rooms/client.rs"]
+mod client;
+mod decode;
+#[path = "../../../sfu/tests/rooms/source.rs"]
+mod source;
+mod unpack;
+#[path = "../../../sfu/tests/rooms/world.rs"]
+mod world;
