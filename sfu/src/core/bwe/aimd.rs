@@ -148,8 +148,13 @@ impl RateControl {
         }
     }
 
-    /// What arrives now. While the queue grows the link is busy, and that is what it carries.
+    /// What arrives now. While a queue stands the link is busy, and that is what it carries; without
+    /// one, the last moments may just have been quiet.
     fn measured(&self, evidence: &Evidence) -> f64 {
+        if evidence.standing_us < EMPTY_US {
+            let both = evidence.recent.into_iter().chain(evidence.acknowledged);
+            return both.reduce(f64::max).unwrap_or(self.bps);
+        }
         evidence.recent.or(evidence.acknowledged).unwrap_or(self.bps)
     }
 

@@ -147,6 +147,11 @@ impl History {
         settled
     }
 
+    /// When the newest packet that arrived was sent.
+    pub(super) const fn newest_us(&self) -> u64 {
+        self.newest_us
+    }
+
     /// Bytes allocated.
     #[cfg(test)]
     pub(super) const fn footprint(&self) -> usize {

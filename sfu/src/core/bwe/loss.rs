@@ -8,7 +8,7 @@ use super::history::Settled;
 /// Observations kept, and how long one lasts at least.
 const OBSERVATIONS: usize = 24;
 const OBSERVATION_US: u64 = 200_000;
-const MIN_PACKETS: u32 = 10;
+const MIN_PACKETS: u32 = 20;
 /// Observations on either side of a comparison, at least.
 const SIDE: usize = 4;
 /// Busy moments must be so much busier for a comparison, and lose so much more to blame the rate.
@@ -20,11 +20,15 @@ const SURE: f64 = 3.0;
 const UNEXPLAINED: f64 = 0.08;
 /// More than this above the explained ones is not waited out.
 const HEAVY: f64 = 0.4;
+/// More than this is never put up with: nothing can be seen through it.
+const UNBEARABLE: f64 = 0.45;
 /// A trial: this share of the rate, for so many observations; losses that stay above this share of
 /// what they were are not cured by it.
 const DIP: f64 = 0.7;
 const TRIAL: u32 = 6;
 const CURED: f64 = 0.6;
+/// Without having sent less than this share a trial tells nothing.
+const LESS: f64 = 0.93;
 /// How quickly the explained losses follow what is lost, for each observation.
 const FALLING: f64 = 0.05;
 const RISING: f64 = 0.02;
@@ -75,14 +79,17 @@ enum Finding {
     Unknown,
     /// The losses have nothing to do with the rate.
     Apart,
-    /// Losses grow with the rate: this much comes through; how it was in the busy moments.
-    Bound(f64, Side),
+    /// Losses grow with the rate: this much comes through; how it was in the busy moments; how many
+    /// standard errors the difference is.
+    Bound { bps: f64, busy: Side, sure: f64 },
 }
 
 /// Less is sent, and it shows whether less is lost: if not, the rate was not to blame.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
     before: Side,
+    /// The bound before, which comes back then.
+    bound: Option<f64>,
     /// What is sent meanwhile, if no bound says it.
     bps: Option<f64>,
     /// Observations to go.
@@ -193,7 +200,7 @@ impl LossBound {
         }
         let surely = observation.loss.min(recent.loss - 2.0 * recent.error.sqrt());
         let cut = self.trial.is_some_and(|trial| trial.bps.is_none());
-        if !cut && surely > self.explained + HEAVY {
+        if !cut && surely > UNBEARABLE.min(self.explained + HEAVY) {
             self.limit(self.carried(), recent);
         } else if let Some(trial) = self.trial {
             self.go_on(trial, &recent, at_us);
@@ -209,10 +216,12 @@ impl LossBound {
 
     /// Looks for what explains the losses.
     fn judge(&mut self, recent: &Side, at_us: u64) {
-        let free = at_us >= self.tried_until_us;
+        self.absolve();
+        let surely = recent.loss - 2.0 * recent.error.sqrt();
+        let free = at_us >= self.tried_until_us || surely > self.explained + 2.0 * UNEXPLAINED;
         match self.compare() {
-            Finding::Bound(bps, busy)
-                if free
+            Finding::Bound { bps, busy, sure }
+                if (free || sure > 2.0 * SURE)
                     && recent.loss > DIFFERENCE
                     && self.bound.is_none_or(|bound| MARGIN * bps < bound) =>
             {
@@ -230,9 +239,21 @@ impl LossBound {
                     }) =>
             {
                 let bps = Some(DIP * recent.bps);
-                self.trial = Some(Trial { before: *recent, bps, left: TRIAL });
+                let bound = self.bound;
+                self.trial = Some(Trial { before: *recent, bound, bps, left: TRIAL });
             }
-            Finding::Bound(..) | Finding::Unknown => {}
+            Finding::Bound { .. } | Finding::Unknown => {}
+        }
+    }
+
+    /// What is lost well below the bound is not lost by exceeding it.
+    fn absolve(&mut self) {
+        if let Some((bound, side)) = self.bound.zip(Side::of(self.latest(2 * SIDE)))
+            && side.bps < 0.8 * bound
+            && side.loss > DIFFERENCE.max(2.0 * side.error.sqrt())
+        {
+            self.explained = self.explained.max(side.loss);
+            self.bound = None;
         }
     }
 
@@ -242,9 +263,15 @@ impl LossBound {
         if trial.left > 0 {
             return;
         }
-        if recent.loss > CURED * trial.before.loss {
+        let before = &trial.before;
+        if recent.bps > LESS * before.bps {
+            return;
+        }
+        let chance = SURE * (recent.error + before.error).sqrt();
+        let may_be_chance = recent.loss > DIFFERENCE && recent.loss > before.loss - chance;
+        if may_be_chance || recent.loss > CURED * before.loss {
             self.explained = self.explained.max(recent.loss);
-            self.bound = None;
+            self.bound = trial.bound;
             self.tried_until_us = at_us.saturating_add(self.pause_us);
             self.pause_us = (2 * self.pause_us).min(MAX_PAUSE_US);
         } else if recent.loss > self.explained + UNEXPLAINED {
@@ -257,9 +284,9 @@ impl LossBound {
     }
 
     fn limit(&mut self, bps: f64, before: Side) {
-        let bps = MARGIN * bps;
-        self.bound = Some(self.bound.map_or(bps, |bound| bound.min(bps)));
-        self.trial = Some(Trial { before, bps: None, left: TRIAL });
+        let (bps, bound) = (MARGIN * bps, self.bound);
+        self.bound = Some(bound.map_or(bps, |bound| bound.min(bps)));
+        self.trial = Some(Trial { before, bound, bps: None, left: TRIAL });
     }
 
     fn latest(&self, count: usize) -> impl Iterator<Item = Observation> + Clone {
@@ -289,7 +316,8 @@ impl LossBound {
         let expected = busy.loss - (1.0 - through / quiet.bps.max(1.0)).max(0.0);
         let (difference, error) = (busy.loss - quiet.loss, (quiet.error + busy.error).sqrt());
         if difference > DIFFERENCE.max(expected / 2.0) && difference > SURE * error {
-            Finding::Bound(through / (1.0 - quiet.loss).max(0.1), busy)
+            let bps = through / (1.0 - quiet.loss).max(0.1);
+            Finding::Bound { bps, busy, sure: difference / error }
         } else if expected > DIFFERENCE / 2.0 && difference + 2.0 * error < expected / 2.0 {
             Finding::Apart
         } else {
@@ -313,10 +341,12 @@ mod tests {
     ) -> (LossBound, Vec<f64>) {
         let mut rng = Rng::from_seed([8; 32]);
         let mut losses = LossBound::default();
-        let mut bounds = Vec::new();
+        let (mut bounds, mut owed) = (Vec::new(), 0.0);
         for step in 0..seconds * 20 {
             let sending = rate(step as f64 / 20.0).min(losses.bps().unwrap_or(1e9));
-            let packets = (sending / 20.0 / 8_000.0).ceil() as u32;
+            owed += sending / 20.0 / 8_000.0;
+            let packets = owed as u32;
+            owed -= f64::from(packets);
             let lost = (0..packets)
                 .filter(|_| f64::from(rng.next_u32()) / f64::from(u32::MAX) < lose(sending))
                 .count() as u32;

@@ -51,8 +51,10 @@ const RECENT_BINS: usize = 7;
 /// a big picture waits here, where voices pass it, and not on the link.
 const PACING: f64 = 2.5;
 const PACING_FULL: f64 = 1.1;
-/// A queue as long as this is not calm.
-const CALM_US: i64 = 50_000;
+/// With a queue as long as this, no probe.
+const CALM_US: i64 = 25_000;
+/// With a queue as long as this, losses are its overflow.
+const LOADED_US: i64 = 50_000;
 /// Units of the receiver's reference time, and how often it wraps.
 const REFERENCE_US: i64 = 64_000;
 /// The receiver's clock may stray so far from ours between two messages.
@@ -93,9 +95,9 @@ pub struct Estimator {
     /// The latest time told.
     clock_us: u64,
     history: History,
-    /// What the source sent, probes' padding aside, and the most it sent lately, all told.
-    sending: Throughput,
+    /// What left, the padding of it, and the most that left lately.
     leaving: Throughput,
+    padding: Throughput,
     peak_bps: f64,
     arriving: Throughput,
     arrivals: Arrivals,
@@ -127,8 +129,8 @@ impl Estimator {
             start_bps,
             clock_us: 0,
             history: History::default(),
-            sending: Throughput::default(),
             leaving: Throughput::default(),
+            padding: Throughput::default(),
             peak_bps: 0.0,
             arriving: Throughput::default(),
             arrivals: Arrivals::default(),
@@ -155,8 +157,8 @@ impl Estimator {
         let at = self.tick(now);
         let counted = bytes.min(usize::from(u16::MAX)) as u16;
         self.leaving.add(at as i64, counted);
-        if cargo != Cargo::Padding {
-            self.sending.add(at as i64, counted);
+        if cargo == Cargo::Padding {
+            self.padding.add(at as i64, counted);
         }
         if let Some(id) = probe {
             self.prober.sent(id, at, bytes);
@@ -244,11 +246,13 @@ impl Estimator {
     /// Draws the conclusions from a feedback message.
     fn learn(&mut self, at: u64) {
         let standing_us = self.queue.standing_us();
-        let sending = self.sending.bps(STEADY_BINS).unwrap_or(0.0);
-        self.peak_bps = (0.99 * self.peak_bps).max(self.leaving.bps(STEADY_BINS).unwrap_or(0.0));
+        let leaving = self.leaving.bps(STEADY_BINS).unwrap_or(0.0);
+        self.peak_bps = (0.99 * self.peak_bps).max(leaving);
+        let since = self.clock_us.saturating_sub(1_000_000) as i64;
+        let sending = leaving - self.padding.bps_since(STEADY_BINS, since);
         let settled = self.history.settle();
         let bound = self.losses.bps();
-        let loaded = standing_us > CALM_US || self.rate.is_draining();
+        let loaded = standing_us > LOADED_US || self.rate.is_draining();
         self.losses.update(&settled, loaded);
         if self.losses.is_cut(bound) {
             self.prober.hold_off(at, self.loss_pause_us);
@@ -308,6 +312,7 @@ impl Estimator {
             inherent: self.losses.inherent(),
             round_trip_us: self.round_trip_us.unwrap_or(100_000),
             jitter_us: self.queue.jitter_us(),
+            newest_us: self.history.newest_us(),
         }
     }
 

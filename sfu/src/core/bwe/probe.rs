@@ -17,11 +17,17 @@ const HEADROOM: f64 = 1.25;
 /// least.
 const PROBE_US: f64 = 25_000.0;
 const MAX_PROBE_US: f64 = 80_000.0;
-const SLOW_US: f64 = 120_000.0;
+const SLOW_US: f64 = 80_000.0;
 const MIN_BYTES: f64 = 1_000.0;
 const MIN_PACKETS: u32 = 5;
+/// Where packets get lost anyway a probe has more of them: this many times the share lost.
+const LOSSY_PACKETS: f64 = 20.0;
 /// Share of a cluster that has to arrive, besides what the link loses anyway.
 const ENOUGH: f64 = 0.8;
+/// Packets sent so much later arrived: what is missing of the cluster is lost. Of so few packets the
+/// rate can be told; what was lost of them makes it the lower.
+const SETTLED_US: u64 = 60_000;
+const FEWEST: u32 = 3;
 /// Receiving faster than this, compared with sending, is an accident of batching.
 const MAX_RATIO: f64 = 2.0;
 /// Receiving slower than this means that the link was full; what the estimate takes of the rate then.
@@ -56,6 +62,8 @@ pub(super) struct Circumstances {
     pub(super) inherent: f64,
     pub(super) round_trip_us: u64,
     pub(super) jitter_us: f64,
+    /// When the newest packet that arrived was sent.
+    pub(super) newest_us: u64,
 }
 
 /// A probe on its way.
@@ -115,11 +123,14 @@ impl Cluster {
     }
 
     /// Whether so much arrived that the cluster tells something.
-    fn is_enough(&self, inherent: f64) -> bool {
-        let share = ENOUGH * (1.0 - inherent.min(0.4));
-        self.is_sent()
-            && self.packets >= 4
-            && f64::from(self.packets) >= share * f64::from(self.sent_packets)
+    fn is_enough(&self, around: &Circumstances) -> bool {
+        let share = ENOUGH * (1.0 - around.inherent.min(0.4));
+        self.packets >= 4 && f64::from(self.packets) >= share * f64::from(self.sent_packets)
+    }
+
+    /// Whether no more of it will arrive.
+    fn is_settled(&self, around: &Circumstances) -> bool {
+        around.newest_us > self.last_sent_us.saturating_add(SETTLED_US)
     }
 
     fn outcome(&self, inherent: f64) -> Option<Outcome> {
@@ -215,12 +226,8 @@ impl Prober {
         let lasts = (PROBE_US + 2.0 * around.jitter_us).min(MAX_PROBE_US);
         let slow = around.estimate * SLOW_US / 8e6;
         let bytes = (bps * lasts / 8e6).min(slow.max(bps * PROBE_US / 8e6)).max(MIN_BYTES);
-        let probe = Probe {
-            id: self.next_id,
-            bps: bps as u64,
-            bytes: bytes as usize,
-            packets: MIN_PACKETS,
-        };
+        let packets = MIN_PACKETS + (LOSSY_PACKETS * around.inherent.min(0.3)) as u32;
+        let probe = Probe { id: self.next_id, bps: bps as u64, bytes: bytes as usize, packets };
         self.next_id = self.next_id.wrapping_add(1).max(1);
         self.sent = self.sent.saturating_add(1);
         self.onward = false;
@@ -273,9 +280,11 @@ impl Prober {
 
     /// What the cluster on its way told, once enough of it arrived.
     pub(super) fn outcome(&mut self, around: &Circumstances) -> Option<Outcome> {
-        let cluster = self.cluster.filter(|cluster| cluster.is_enough(around.inherent))?;
+        let cluster = self.cluster.filter(|cluster| {
+            cluster.is_sent() && (cluster.is_enough(around) || cluster.is_settled(around))
+        })?;
         self.cluster = None;
-        let outcome = cluster.outcome(around.inherent);
+        let outcome = cluster.outcome(around.inherent).filter(|_| cluster.packets >= FEWEST);
         if outcome.is_some_and(|outcome| outcome.bps >= SUCCESS * cluster.probe.bps as f64) {
             self.due_us = around.at_us;
             self.pause_us = FIRST_PAUSE_US;
@@ -300,6 +309,7 @@ mod tests {
             inherent: 0.0,
             round_trip_us: 50_000,
             jitter_us: 0.0,
+            newest_us: 0,
         }
     }
 
@@ -356,7 +366,7 @@ mod tests {
         let mut now = around(0, 300_000.0, 2_000_000.0);
         let probe = prober.poll(&now).unwrap();
         pass(&mut prober, probe, 0, 1e8, 4);
-        assert_eq!(prober.outcome(&now), None, "too few");
+        assert_eq!(prober.outcome(&now), None, "more may come");
         now.inherent = 0.25;
         let outcome = prober.outcome(&now).unwrap();
         assert!((700_000.0..=1_080_000.0).contains(&outcome.bps), "{outcome:?}");

@@ -2,8 +2,8 @@
 
 /// Width of a bin.
 const BIN_US: i64 = 25_000;
-/// Bins kept: a second.
-const BINS: usize = 40;
+/// Bins kept: a power of two, so that finding one is cheap.
+const BINS: usize = 32;
 /// Times that go back further than this belong to another clock: counting starts anew.
 const BACK_US: i64 = 3_000_000;
 
@@ -11,8 +11,10 @@ const BACK_US: i64 = 3_000_000;
 #[derive(Debug)]
 pub(super) struct Throughput {
     bins: [u32; BINS],
-    /// The bin being filled, counted from time zero; `None` before the first packet.
+    /// The bin being filled, counted from time zero, and when it begins; `None` before the first
+    /// packet.
     newest: Option<i64>,
+    begin_us: i64,
     /// When the first packet since the start came, and the latest.
     first_us: i64,
     latest_us: i64,
@@ -20,35 +22,43 @@ pub(super) struct Throughput {
 
 impl Default for Throughput {
     fn default() -> Self {
-        Self { bins: [0; BINS], newest: None, first_us: 0, latest_us: 0 }
+        Self { bins: [0; BINS], newest: None, begin_us: i64::MAX, first_us: 0, latest_us: 0 }
     }
 }
 
 impl Throughput {
     /// Counts `bytes` at a time.
     pub(super) fn add(&mut self, at_us: i64, bytes: u16) {
-        let bin = at_us.div_euclid(BIN_US);
-        let newest = match self.newest {
-            Some(newest) if at_us >= self.latest_us.saturating_sub(BACK_US) => newest,
-            Some(_) | None => {
-                *self = Self {
-                    newest: Some(bin),
-                    first_us: at_us,
-                    latest_us: at_us,
-                    ..Self::default()
-                };
-                bin
-            }
+        // Nearly always the bin of the packet before: no division then.
+        let bin = if (0..BIN_US).contains(&at_us.saturating_sub(self.begin_us)) {
+            self.newest.unwrap_or(0)
+        } else {
+            let Some(bin) = self.turn(at_us) else { return };
+            bin
         };
-        if bin > newest {
-            self.advance(newest, bin);
-        } else if newest - bin >= BINS as i64 {
-            return;
-        }
         self.latest_us = self.latest_us.max(at_us);
         if let Some(slot) = self.bins.get_mut(bin.rem_euclid(BINS as i64) as usize) {
             *slot = slot.saturating_add(u32::from(bytes));
         }
+    }
+
+    /// The bin of a time that is not in the newest one; `None` for what is too old.
+    fn turn(&mut self, at_us: i64) -> Option<i64> {
+        let bin = at_us.div_euclid(BIN_US);
+        match self.newest {
+            Some(newest) if at_us >= self.latest_us.saturating_sub(BACK_US) => {
+                if bin > newest {
+                    self.advance(newest, bin);
+                } else if newest - bin >= BINS as i64 {
+                    return None;
+                }
+            }
+            Some(_) | None => {
+                *self = Self { first_us: at_us, latest_us: at_us, ..Self::default() };
+                self.advance(bin, bin);
+            }
+        }
+        Some(bin)
     }
 
     fn advance(&mut self, newest: i64, bin: i64) {
@@ -62,21 +72,36 @@ impl Throughput {
             }
         }
         self.newest = Some(bin);
+        self.begin_us = bin.saturating_mul(BIN_US);
     }
 
     /// The rate over the last `bins` full bins and the one being filled, if so much time was seen.
     pub(super) fn bps(&self, bins: usize) -> Option<f64> {
-        let newest = self.newest?;
-        let begin = (newest - bins as i64) * BIN_US;
-        if self.first_us > begin + BIN_US || bins >= BINS {
+        self.newest?;
+        let begin = self.begin_us.saturating_sub(bins as i64 * BIN_US);
+        if self.first_us > begin.saturating_add(BIN_US) || bins >= BINS {
             return None;
         }
-        let bytes: u64 = (0..=bins as i64)
-            .filter_map(|back| self.bins.get((newest - back).rem_euclid(BINS as i64) as usize))
-            .map(|bytes| u64::from(*bytes))
-            .sum();
         let span = self.latest_us.saturating_sub(begin).max(1);
-        Some(bytes as f64 * 8e6 / span as f64)
+        Some(self.sum(bins) * 8e6 / span as f64)
+    }
+
+    /// Bytes in the last bins.
+    fn sum(&self, bins: usize) -> f64 {
+        let newest = self.newest.unwrap_or(0);
+        (0..=bins as i64)
+            .filter_map(|back| self.bins.get((newest - back).rem_euclid(BINS as i64) as usize))
+            .map(|bytes| f64::from(*bytes))
+            .sum()
+    }
+
+    /// The same, as far as it is not older than `since_us`: nothing if it is.
+    pub(super) fn bps_since(&self, bins: usize, since_us: i64) -> f64 {
+        if self.latest_us < since_us {
+            0.0
+        } else {
+            self.sum(bins) * 8e6 / ((bins as i64 + 1) * BIN_US) as f64
+        }
     }
 }
 

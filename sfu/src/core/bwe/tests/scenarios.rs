@@ -53,6 +53,12 @@ fn show(name: &str, moments: &[Moment]) {
     std::fs::write(Path::new(&folder).join(format!("bwe-{name}.txt")), text).unwrap();
 }
 
+/// So many runs, or as many as `BWE_SEEDS` says, for whoever tunes; every other one is elastic.
+fn seeds(count: u8) -> impl Iterator<Item = (u8, bool)> {
+    let asked = std::env::var("BWE_SEEDS").ok().and_then(|asked| asked.parse().ok());
+    (1..=asked.unwrap_or(count)).map(|seed| (seed, seed % 2 == 0))
+}
+
 const NEED: f64 = 1_740_000.0;
 
 #[test]
@@ -69,7 +75,7 @@ fn a_free_link_gives_what_is_needed_at_once() {
 
 #[test]
 fn a_narrow_link_is_filled_without_a_queue() {
-    for (seed, elastic) in [(1, false), (2, false), (3, true), (4, true), (5, true)] {
+    for (seed, elastic) in seeds(4) {
         let profile = Profile { rate: vec![(0.0, 200e3)], jitter_ms: 3.0, ..Profile::default() };
         let moments = run(profile, Setup { seconds: 60.0, seed, elastic, ..Setup::default() });
         show(&format!("cap200-{seed}"), &moments);
@@ -88,7 +94,7 @@ fn a_narrow_link_is_filled_without_a_queue() {
 
 #[test]
 fn a_step_down_is_followed_and_so_is_the_step_up() {
-    for (seed, elastic) in [(1, false), (2, false), (3, false), (4, true), (5, true), (6, true)] {
+    for (seed, elastic) in seeds(4) {
         let rate = vec![(0.0, 2e6), (30.0, 200e3), (60.0, 2e6)];
         let profile = Profile { rate, jitter_ms: 3.0, ..Profile::default() };
         let moments = run(profile, Setup { seconds: 90.0, seed, elastic, ..Setup::default() });
@@ -112,13 +118,14 @@ fn losses_that_have_nothing_to_do_with_the_rate_do_not_starve_the_stream() {
         ("l30", Loss::Random(0.3)),
         ("burst", Loss::Runs(0.1, 8.0)),
     ] {
-        for seed in 1..4 {
+        for (seed, elastic) in seeds(2) {
             let profile = Profile { loss, jitter_ms: 3.0, delay_ms: 50.0, ..Profile::default() };
             let setup = Setup {
                 seconds: 40.0,
                 back_ms: 50.0,
                 feedback_loss: 0.1,
                 seed,
+                elastic,
                 ..Setup::default()
             };
             let moments = run(profile, setup);
@@ -138,9 +145,9 @@ fn losses_that_have_nothing_to_do_with_the_rate_do_not_starve_the_stream() {
 #[test]
 fn jitter_is_no_queue() {
     for (jitter_ms, ordered) in [(10.0, true), (40.0, true), (40.0, false)] {
-        for seed in 1..4 {
+        for (seed, elastic) in seeds(2) {
             let profile = Profile { jitter_ms, ordered, ..Profile::default() };
-            let moments = run(profile, Setup { seconds: 40.0, seed, ..Setup::default() });
+            let moments = run(profile, Setup { seconds: 40.0, seed, elastic, ..Setup::default() });
             show(&format!("jitter{jitter_ms}-{ordered}-{seed}"), &moments);
             let low = between(&moments, 5.0, 40.0).filter(|moment| moment.target < 1e6).count();
             let top = between(&moments, 5.0, 40.0).filter(|moment| moment.rung == Some(2)).count();
@@ -155,10 +162,10 @@ fn jitter_is_no_queue() {
 #[test]
 fn an_outage_is_not_held_against_the_link() {
     for seconds in [2.0, 4.0, 6.0] {
-        for seed in 1..4 {
+        for (seed, elastic) in seeds(2) {
             let outages = vec![(20.0, 20.0 + seconds)];
             let profile = Profile { outages, jitter_ms: 3.0, ..Profile::default() };
-            let moments = run(profile, Setup { seconds: 40.0, seed, ..Setup::default() });
+            let moments = run(profile, Setup { seconds: 40.0, seed, elastic, ..Setup::default() });
             show(&format!("outage{seconds}-{seed}"), &moments);
             let back = reaches(&moments, 20.0 + seconds, NEED);
             let arrives = between(&moments, 21.0 + seconds, 25.0 + seconds);
@@ -172,7 +179,7 @@ fn an_outage_is_not_held_against_the_link() {
 #[test]
 fn what_grows_with_the_rate_bounds_it() {
     // A policer: no queue to speak of, so nothing but losses.
-    for (seed, elastic) in [(1, false), (2, false), (3, true), (4, true)] {
+    for (seed, elastic) in seeds(4) {
         let profile = Profile { rate: vec![(0.0, 900e3)], queue_ms: 12.0, ..Profile::default() };
         let moments = run(profile, Setup { seconds: 60.0, seed, elastic, ..Setup::default() });
         show(&format!("policer-{seed}"), &moments);
@@ -220,6 +227,77 @@ fn lost_and_rare_feedback_is_enough() {
     let queue = quantile(between(&moments, 5.0, 40.0).map(|moment| moment.queue_ms), 0.9);
     figures(format_args!("rare: target {target} queue {queue}"));
     assert!((600e3..1_100e3).contains(&target) && queue < 150.0);
+}
+
+/// What a run on a link of a given rate has to show: mean and least share of it, and the queue.
+fn fills(name: &str, profile: &Profile, setup: &Setup, shares: (f64, f64), queue_ms: f64) {
+    for (seed, elastic) in seeds(2) {
+        let setup = Setup { seed, elastic, ..setup.clone() };
+        let moments = run(profile.clone(), setup);
+        show(&format!("{name}-{seed}"), &moments);
+        let rate = profile.rate[0].1;
+        let target = mean(between(&moments, 5.0, 60.0).map(|moment| moment.target)) / rate;
+        let least = quantile(between(&moments, 5.0, 60.0).map(|moment| moment.target), 0.02) / rate;
+        let queue = quantile(between(&moments, 5.0, 60.0).map(|moment| moment.queue_ms), 0.9);
+        figures(format_args!(
+            "{name} {seed}: target {target:.2} least {least:.2} queue {queue:.0}"
+        ));
+        assert!(
+            target >= shares.0 && target <= if elastic { 1.05 } else { 2.0 },
+            "{name} {seed}: {target}"
+        );
+        assert!(least >= shares.1 && queue <= queue_ms, "{name} {seed}: {least} {queue}");
+    }
+}
+
+#[test]
+fn a_long_way_is_no_narrow_one() {
+    let profile =
+        Profile { rate: vec![(0.0, 1e6)], delay_ms: 250.0, jitter_ms: 3.0, ..Profile::default() };
+    let setup = Setup { seconds: 60.0, back_ms: 250.0, ..Setup::default() };
+    fills("rtt500", &profile, &setup, (0.6, 0.4), 150.0);
+}
+
+#[test]
+fn everything_at_once_is_still_a_link() {
+    let mixed = Profile {
+        rate: vec![(0.0, 600e3)],
+        queue_ms: 500.0,
+        delay_ms: 40.0,
+        jitter_ms: 40.0,
+        ordered: false,
+        loss: Loss::Runs(0.03, 3.0),
+        ..Profile::default()
+    };
+    let setup = Setup { seconds: 60.0, back_ms: 60.0, feedback_loss: 0.03, ..Setup::default() };
+    fills("mixed", &mixed, &setup, (0.6, 0.35), 150.0);
+    let lossy = Profile { rate: vec![(0.0, 1e6)], loss: Loss::Random(0.1), ..mixed.clone() };
+    fills("lossy", &lossy, &setup, (0.6, 0.35), 150.0);
+    let rural =
+        Profile { rate: vec![(0.0, 400e3)], delay_ms: 105.0, loss: Loss::Random(0.03), ..mixed };
+    let far = Setup { back_ms: 125.0, ..setup };
+    fills("rural", &rural, &far, (0.55, 0.3), 180.0);
+}
+
+#[test]
+fn feedback_each_quarter_of_a_second_will_do() {
+    let profile = Profile { rate: vec![(0.0, 200e3)], jitter_ms: 3.0, ..Profile::default() };
+    let setup = Setup { seconds: 60.0, feedback_us: 250_000, ..Setup::default() };
+    fills("quarter", &profile, &setup, (0.6, 0.45), 200.0);
+}
+
+#[test]
+fn a_dip_is_over_when_it_is_over() {
+    for (seed, elastic) in seeds(2) {
+        let rate = vec![(0.0, 100e6), (30.0, 300e3), (50.0, 100e6)];
+        let profile = Profile { rate, queue_ms: 500.0, jitter_ms: 3.0, ..Profile::default() };
+        let moments = run(profile, Setup { seconds: 65.0, seed, elastic, ..Setup::default() });
+        show(&format!("dip-{seed}"), &moments);
+        let queue = quantile(between(&moments, 33.0, 50.0).map(|moment| moment.queue_ms), 0.9);
+        let back = reaches(&moments, 50.0, NEED);
+        figures(format_args!("dip {seed}: queue {queue} back {back}"));
+        assert!(queue <= 150.0 && back <= 5.0, "{seed}: {queue} {back}");
+    }
 }
 
 #[test]
