@@ -26,6 +26,8 @@ const CALM: u32 = 500;
 const MIN_RETRY: Duration = Duration::from_millis(20);
 /// So many answers in a row that came after several requests are no accident.
 const UNCLEAR: u32 = 8;
+/// From this loss on requests are doubled.
+const LOSSY: f32 = 0.04;
 /// What an answer may take beyond its usual time before it is taken for lost.
 const SLACK: Duration = Duration::from_millis(5);
 
@@ -36,20 +38,24 @@ pub(super) struct Patience {
     round_trip: Duration,
     /// A packet missing for longer is given up.
     limit: Duration,
+    /// Requests are doubled: each is followed by another after half the time. They are small, senders
+    /// answer one of both, and that both are lost is rare.
+    doubled: bool,
 }
 
 impl Patience {
     /// A picture stands still until it is whole: three round trips and more are worth it, within
     /// what viewers bear.
-    pub(super) fn video(round_trip: Duration) -> Self {
+    /// `loss` is that of the way to the publisher, which requests take.
+    pub(super) fn video(round_trip: Duration, loss: f32) -> Self {
         let limit = round_trip * 7 / 2;
         let limit = limit.clamp(Duration::from_secs(1), Duration::from_millis(2_500));
-        Self { round_trip, limit }
+        Self { round_trip, limit, doubled: loss >= LOSSY }
     }
 
     /// Sound is played out before long.
     pub(super) const fn audio(round_trip: Duration) -> Self {
-        Self { round_trip, limit: Duration::from_millis(250) }
+        Self { round_trip, limit: Duration::from_millis(250), doubled: true }
     }
 }
 
@@ -70,9 +76,26 @@ pub(super) struct Asking {
 struct Missing {
     index: u64,
     since: Instant,
+    /// Requests made, doubles included.
     asked: u32,
+    /// Requests made, doubles not counted, and when the last of them was.
+    rounds: u32,
     last: Instant,
     ask_at: Instant,
+}
+
+impl Missing {
+    /// Takes note of a request; returns when the next is due.
+    fn asked_for(&mut self, now: Instant, answer: Duration, doubled: bool) -> Instant {
+        let double = doubled && self.asked % 2 == 1;
+        self.asked += 1;
+        if !double {
+            self.rounds += 1;
+            self.last = now;
+        }
+        let wait = answer * (8 + self.rounds) / 8;
+        if doubled { now + wait / 2 } else { now + wait }
+    }
 }
 
 /// The time from a request to its answer, smoothed as in RFC 6298 §2.
@@ -131,7 +154,7 @@ impl Asking {
         let ask_at = now + self.wait.max(GATHER);
         let room = MAX_MISSING.saturating_sub(self.missing.len());
         let refused = (gap.end - gap.start).saturating_sub(room as u64);
-        let new = |index| Missing { index, since: now, asked: 0, last: now, ask_at };
+        let new = |index| Missing { index, since: now, asked: 0, rounds: 0, last: now, ask_at };
         self.missing.extend(gap.take(room).map(new));
         if room > 0 {
             self.due = Some(self.due.map_or(ask_at, |due| due.min(ask_at)));
@@ -147,13 +170,13 @@ impl Asking {
         let usual = self.trip.smoothed.unwrap_or(Duration::ZERO);
         // Audio is repaired on its own stream; an answer comes no sooner than usual.
         let early = answer < usual / 2;
-        let overtaken = via == Via::Media && missing.asked < 2 && (missing.asked == 0 || early);
+        let overtaken = via == Via::Media && (missing.rounds == 0 || missing.rounds == 1 && early);
         if overtaken {
             self.in_order = 0;
             self.wait = self.wait.max(late + late / 4).min(MAX_WAIT);
-        } else if missing.asked == 1 {
+        } else if missing.rounds == 1 {
             self.trip.measure(answer);
-        } else if missing.asked > 1 {
+        } else if missing.rounds > 1 {
             self.trip.unclear(early);
         }
     }
@@ -213,9 +236,7 @@ impl Asking {
                 let in_time = waited + usual <= patience.limit;
                 if in_time && into.len() < MAX_ASKED {
                     into.push(missing.index as u16);
-                    missing.asked += 1;
-                    missing.last = now;
-                    at = now + answer * (8 + missing.asked) / 8;
+                    at = missing.asked_for(now, answer, patience.doubled);
                 } else if in_time {
                     at = now + GATHER;
                 } else {
@@ -268,7 +289,7 @@ mod tests {
     /// A gap that is answered after a time.
     fn answer(asking: &mut Asking, now: Instant, index: u64, took: Duration) {
         asking.miss(now, index..index + 1);
-        asks(asking, now + ms(1), &Patience::video(GUESS));
+        asks(asking, now + ms(1), &Patience::video(GUESS, 0.0));
         asking.came(now + ms(1) + took, index, Via::Repair);
     }
 
@@ -276,7 +297,7 @@ mod tests {
     fn the_first_request_leaves_at_once_where_nothing_is_reordered() {
         let (mut asking, now) = (Asking::default(), Instant::now());
         assert_eq!(asking.miss(now, 5..8), (now + GATHER, 0));
-        let patience = Patience::video(GUESS);
+        let patience = Patience::video(GUESS, 0.0);
         assert_eq!(asks(&mut asking, now, &patience).0, [0u16; 0]);
         assert_eq!(asks(&mut asking, now + GATHER, &patience).0, [5, 6, 7]);
     }
@@ -304,7 +325,7 @@ mod tests {
         }
         let trip = asking.round_trip(GUESS);
         assert!((40..=42).contains(&trip.as_millis()), "{trip:?}");
-        let (asked, given_up) = times(&mut asking, start, &Patience::video(GUESS));
+        let (asked, given_up) = times(&mut asking, start, &Patience::video(GUESS, 0.0));
         assert_eq!(asked.len() as u32, MAX_TRIES);
         assert!((45..=65).contains(&(asked[1] - asked[0])), "{asked:?}");
         assert!(asked.windows(3).all(|of| of[2] - of[1] >= of[1] - of[0]), "ever rarer: {asked:?}");
@@ -313,12 +334,12 @@ mod tests {
 
     #[test]
     fn a_long_way_is_waited_for() {
-        let patience = Patience::video(ms(500));
+        let patience = Patience::video(ms(500), 0.0);
         let (asked, given_up) = times(&mut Asking::default(), Instant::now(), &patience);
         assert!((2..=3).contains(&asked.len()), "{asked:?}");
         assert_eq!(given_up, 1_750);
         assert_eq!(
-            times(&mut Asking::default(), Instant::now(), &Patience::video(ms(2_000))).1,
+            times(&mut Asking::default(), Instant::now(), &Patience::video(ms(2_000), 0.0)).1,
             2_500
         );
     }
@@ -327,7 +348,7 @@ mod tests {
     fn sound_is_asked_for_only_while_it_can_be_in_time() {
         let short = times(&mut Asking::default(), Instant::now(), &Patience::audio(ms(40)));
         assert!(
-            (3..=4).contains(&short.0.len()) && short.0.iter().all(|at| *at <= 210),
+            (4..=7).contains(&short.0.len()) && short.0.iter().all(|at| *at <= 210),
             "{short:?}"
         );
         assert_eq!(short.1, 250);
@@ -336,10 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn requests_on_a_lossy_way_go_in_pairs() {
+        let patience = Patience::video(ms(100), 0.1);
+        let (asked, _) = times(&mut Asking::default(), Instant::now(), &patience);
+        assert!(asked.len() >= 8, "{asked:?}");
+        assert!(asked[2] - asked[0] >= 150, "the second of a pair is no new request: {asked:?}");
+    }
+
+    #[test]
     fn a_way_that_grew_longer_is_found_out() {
         let (mut asking, start) = (Asking::default(), Instant::now());
         answer(&mut asking, start, 1, ms(40));
-        let patience = Patience::video(GUESS);
+        let patience = Patience::video(GUESS, 0.0);
         let mut now = start;
         for index in 2..60 {
             now += ms(1_000);
@@ -359,9 +388,9 @@ mod tests {
         let (mut asking, now) = (Asking::default(), Instant::now());
         assert_eq!(asking.miss(now, 0..600).1, 88);
         assert_eq!(asking.miss(now, 700..800).1, 100);
-        let (asked, _) = asks(&mut asking, now + GATHER, &Patience::video(GUESS));
+        let (asked, _) = asks(&mut asking, now + GATHER, &Patience::video(GUESS, 0.0));
         assert_eq!(asked.len(), MAX_ASKED);
-        let (asked, _) = asks(&mut asking, now + GATHER * 2, &Patience::video(GUESS));
+        let (asked, _) = asks(&mut asking, now + GATHER * 2, &Patience::video(GUESS, 0.0));
         assert_eq!(asked[0] as usize, MAX_ASKED);
         assert_eq!(asking.abandon(), 512);
         assert_eq!(asking.due(), None);

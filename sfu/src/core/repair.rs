@@ -18,7 +18,7 @@ impl Room {
         let Some(owner) = self.participants.get(track.owner) else { return };
         let patience = match kind {
             MediaKind::Audio => Patience::audio(owner.round_trip),
-            MediaKind::Video => Patience::video(owner.round_trip),
+            MediaKind::Video => Patience::video(owner.round_trip, owner.downlink_loss()),
         };
         let (mut due, mut broken) = (0u32, 0u32);
         for (at, layer) in track.layers.iter_mut().enumerate() {

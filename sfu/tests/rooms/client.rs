@@ -76,6 +76,8 @@ pub struct Client {
     pub sources: Vec<Source>,
     pub streams: BTreeMap<u32, Stream>,
     pub repair_packets: u64,
+    /// Sends sound again when asked, as browsers do.
+    pub repeats_sound: bool,
     pub log: Vec<SessionEvent>,
     pub others: BTreeMap<ParticipantSid, ParticipantInfo>,
     pub published: BTreeMap<String, TrackInfo>,
@@ -92,6 +94,7 @@ pub struct Client {
     offers: u32,
     twcc: u16,
     next_ask: Option<Instant>,
+    sealed_sounds: BTreeMap<(u32, u16), Vec<u8>>,
     outgoing: Vec<(Path, Vec<u8>)>,
 }
 
@@ -125,6 +128,8 @@ impl Client {
             sources: Vec::new(),
             streams: BTreeMap::new(),
             repair_packets: 0,
+            repeats_sound: false,
+            sealed_sounds: BTreeMap::new(),
             log: Vec::new(),
             others: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -332,10 +337,15 @@ impl Client {
             }
         }
         let (sources, twcc, outgoing) = (&mut self.sources, &mut self.twcc, &mut self.outgoing);
+        let sealed = &mut self.sealed_sounds;
         if let Some(path) = peer.path() {
             for source in sources {
                 source.work(now, twcc, &mut |mut packet, len| {
+                    let header = Header::parse(&packet).unwrap();
                     assert!(peer.seal_rtp(&mut packet, 0, len));
+                    if matches!(header.payload_type, OPUS | RED) {
+                        sealed.insert((header.ssrc, header.sequence), packet.clone());
+                    }
                     outgoing.push((path, packet));
                 });
             }
@@ -490,6 +500,11 @@ impl Client {
     }
 
     fn resend(&mut self, media: u32, sequence: u16) {
+        let path = self.peer.as_ref().and_then(Peer::path);
+        let sound = self.sealed_sounds.get(&(media, sequence)).filter(|_| self.repeats_sound);
+        if let Some((path, sound)) = path.zip(sound) {
+            return self.outgoing.push((path, sound.clone()));
+        }
         let (sources, twcc) = (&mut self.sources, &mut self.twcc);
         let packet = sources.iter_mut().find_map(|source| {
             let Source { encodings, mid, .. } = source;

@@ -16,9 +16,10 @@ use bedside_sfu::core::engine::{Core, CoreConfig, Limits, WallClock};
 use bedside_sfu::core::peer::{Crypto, Identity};
 use bedside_sfu::core::rtcp;
 use bytes::Bytes;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::client::Client;
+use crate::line::Line;
 use crate::source::Source;
 
 pub const ROOM: RoomKey = RoomKey(1);
@@ -37,6 +38,7 @@ pub struct World {
     pub delay: Duration,
     /// Of media, towards the server and from it: 0..=1.
     pub loss: (f64, f64),
+    pub line: Line,
     pub crypto: Crypto,
     identity: Arc<Identity>,
     rng: Rng,
@@ -98,6 +100,7 @@ impl World {
             facts: Vec::new(),
             delay: Duration::from_millis(10),
             loss: (0.0, 0.0),
+            line: Line::default(),
             crypto,
             identity,
             rng: Rng::from_seed([8; 32]),
@@ -316,20 +319,43 @@ impl World {
     /// From a client to the server.
     pub fn send_up(&mut self, path: Path, bytes: Vec<u8>) {
         let Path::Udp { local, remote } = path else { return };
-        if !self.lost(self.loss.0, &bytes) {
+        if !self.lost(true, local, &bytes) {
             self.fly(None, Path::Udp { local: remote, remote: local }, bytes);
         }
     }
 
-    fn lost(&mut self, loss: f64, bytes: &[u8]) -> bool {
+    fn lost(&mut self, up: bool, client: SocketAddr, bytes: &[u8]) -> bool {
         // Only media: what repeats itself is tested with the peer.
         let media = bytes.first().is_some_and(|first| *first >= 128);
-        media && f64::from(self.rng.next_u32()) < loss * f64::from(u32::MAX)
+        let loss = if up { self.loss.0 } else { self.loss.1 };
+        media && self.line.loses(&mut self.rng, up, client, loss)
+    }
+
+    /// A client reports what share of its packets is lost, in 1/256.
+    pub fn report_loss(&mut self, client: usize, fraction_lost: u8) {
+        let client = &mut self.clients[client];
+        let block = |ssrc: &u32| rtcp::ReportBlock {
+            ssrc: *ssrc,
+            fraction_lost,
+            lost: 0,
+            highest: 0,
+            jitter: 0,
+            lsr: 0,
+            dlsr: 0,
+        };
+        let blocks: Vec<rtcp::ReportBlock> = client.streams.keys().map(block).collect();
+        client.send_rtcp(|out| rtcp::write_receiver_report(out, 1, &blocks));
     }
 
     fn fly(&mut self, to: Option<usize>, path: Path, bytes: Vec<u8>) {
-        self.flown += 1;
-        self.flights.push(Reverse((self.now + self.delay, self.flown, to, path, bytes)));
+        let media = bytes.first().is_some_and(|first| *first >= 128);
+        let copies = 1 + u64::from(media && self.line.doubles(&mut self.rng));
+        for _ in 0..copies {
+            self.flown += 1;
+            let jitter = self.line.more_delay(&mut self.rng);
+            let at = self.now + self.delay + if media { jitter } else { Duration::ZERO };
+            self.flights.push(Reverse((at, self.flown, to, path, bytes.clone())));
+        }
     }
 
     fn drain(&mut self) -> Option<Instant> {
@@ -349,7 +375,8 @@ impl World {
             let Path::Udp { local, remote } = path else { continue };
             for bytes in trains {
                 let to = self.clients.iter().position(|client| client.address == remote);
-                if !self.lost(self.loss.1, &bytes)
+                self.line.witness(remote, &bytes);
+                if !self.lost(false, remote, &bytes)
                     && let Some(to) = to
                 {
                     self.fly(Some(to), Path::Udp { local: remote, remote: local }, bytes);
