@@ -28,6 +28,8 @@ const MIN_RETRY: Duration = Duration::from_millis(20);
 const UNCLEAR: u32 = 8;
 /// From this loss on requests are doubled.
 const LOSSY: f32 = 0.04;
+/// A request is doubled after this: not in the same burst of loss, if it is short.
+const DOUBLE: Duration = Duration::from_millis(15);
 /// What an answer may take beyond its usual time before it is taken for lost.
 const SLACK: Duration = Duration::from_millis(5);
 
@@ -38,8 +40,8 @@ pub(super) struct Patience {
     round_trip: Duration,
     /// A packet missing for longer is given up.
     limit: Duration,
-    /// Requests are doubled: each is followed by another after half the time. They are small, senders
-    /// answer one of both, and that both are lost is rare.
+    /// Requests are doubled: each is followed by another soon after. They are small, senders answer
+    /// one of both, and that both are lost is rare.
     doubled: bool,
 }
 
@@ -94,7 +96,7 @@ impl Missing {
             self.last = now;
         }
         let wait = answer * (8 + self.rounds) / 8;
-        if doubled { now + wait / 2 } else { now + wait }
+        if doubled && !double { now + DOUBLE.min(wait / 2) } else { self.last + wait }
     }
 }
 

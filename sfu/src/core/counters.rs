@@ -68,6 +68,8 @@ counters! {
     rtx_out,
     /// Sound packets restored from the redundancy of later ones.
     red_restored,
+    /// Sound packets sent twice to receivers that lose many and read no redundancy.
+    sounds_echoed,
     /// Packets from publishers that never came, repair included.
     lost_in,
     /// Packets that subscribers reported lost.

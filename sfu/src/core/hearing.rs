@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::api::MediaKind;
 use super::context::Context;
+use super::link::Link;
 use super::red::{self, Old};
 use super::room::Room;
+use super::spans::Shift;
 use super::streams::Bound;
-use super::subscription::Packet;
+use super::subscription::{Packet, Subscription};
 
 impl Room {
     /// A sound came, and is about to be forwarded. What was lost before it and is repeated in it goes
@@ -54,15 +56,8 @@ impl Room {
         }
         track.sounds.put(index, timestamp, old.payload);
         ctx.counters.red_restored += 1;
-        let packet = Packet {
-            index,
-            marker: false,
-            timestamp,
-            starts: false,
-            red: None,
-            payload: old.payload,
-            ..*carrier
-        };
+        let packet =
+            Packet { index, marker: false, timestamp, red: None, payload: old.payload, ..*carrier };
         self.fan_out(ctx, bound.track, clock, &packet);
     }
 
@@ -76,6 +71,27 @@ impl Room {
                     sub.redundancy = redundancy;
                 }
             }
+        }
+    }
+}
+
+/// Sends earlier sealed sounds once more, after a sound was sent: to lossy receivers that read no
+/// redundancy those before it, which costs no more than redundancy would; and to any a late sound
+/// itself, because nothing after it repeats it. The same datagram under the same number is no second
+/// ciphertext; receivers drop what they have.
+pub(super) fn echo(
+    ctx: &mut Context<'_>,
+    link: &mut Link,
+    sub: &Subscription,
+    shift: &Shift,
+    packet: &Packet<'_>,
+) {
+    let sequence = (packet.index as u16).wrapping_sub(shift.sequence);
+    for back in sub.echoes(packet) {
+        let datagram = sub.sealed(sequence.wrapping_sub(back));
+        if datagram.is_some_and(|datagram| link.send_again(ctx.departures, ctx.counters, datagram))
+        {
+            ctx.counters.sounds_echoed += 1;
         }
     }
 }

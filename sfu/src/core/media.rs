@@ -7,6 +7,7 @@ use super::cache::Cached;
 use super::codec::{Codec, keyframe_start};
 use super::context::Context;
 use super::frames::{Frame, Ids, Reading};
+use super::hearing;
 use super::keyframes::Need;
 use super::link::{Class, Link};
 use super::peer::{DropReason, Received};
@@ -252,6 +253,9 @@ impl Room {
                     let len = link.send_rtp(ctx.now, class, ctx.departures, ctx.counters, write);
                     if let Some(len) = len {
                         sub.count(&shift, packet, link.outgoing.last(len));
+                        if class == Class::Audio {
+                            hearing::echo(ctx, link, sub, &shift, packet);
+                        }
                     }
                 }
                 Verdict::NeedsKeyframe => waiting = true,

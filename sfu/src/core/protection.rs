@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 /// Loss from which on a sound is repeated in so many packets after it. Two copies leave p³ of a loss
-/// of p.
-const STEPS: [f32; 3] = [0.01, 0.05, 0.15];
+/// of p; the third is for losses in a row.
+const STEPS: [f32; 3] = [0.01, 0.04, 0.10];
 /// Less is given only after the loss has been lower for so long.
 const CALM: Duration = Duration::from_secs(10);
 /// A smoothed loss follows a rising one in this share of a report, a falling one in the other.

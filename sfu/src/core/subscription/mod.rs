@@ -4,6 +4,7 @@ mod clock;
 mod rewrite;
 mod select;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::api::{MediaKind, TrackSid};
@@ -401,6 +402,18 @@ impl Subscription {
         self.octets = self.octets.wrapping_add(octets as u32);
         if self.kind == MediaKind::Audio {
             self.sealed.put((packet.index as u16).wrapping_sub(shift.sequence), datagram);
+        }
+    }
+
+    /// How many numbers back lie the sealed sounds to send once more with this one.
+    pub(super) fn echoes(&self, packet: &Packet<'_>) -> Range<u16> {
+        let Redundancy::AtLeast(distance) = self.redundancy else { return 0..0 };
+        let unread = self.binding.as_ref().is_some_and(|binding| binding.red_type.is_none());
+        match distance {
+            0 => 0..0,
+            _ if !packet.starts => 0..1,
+            1 | 2 => 1..if unread { 2 } else { 1 },
+            _ => 1..if unread { 3 } else { 1 },
         }
     }
 
