@@ -147,9 +147,14 @@ impl LossBound {
         self.bound.into_iter().chain(trial).reduce(f64::min)
     }
 
-    /// Whether losses limit the rate more than they did at `before`.
-    pub(super) fn is_cut(&self, before: Option<f64>) -> bool {
-        self.bps().is_some_and(|now| before.is_none_or(|before| now < 0.98 * before))
+    /// The bound alone.
+    pub(super) const fn bound(&self) -> Option<f64> {
+        self.bound
+    }
+
+    /// Whether a trial goes on, which a probe would spoil.
+    pub(super) const fn is_trying(&self) -> bool {
+        self.trial.is_some()
     }
 
     /// A probe came through at this rate.

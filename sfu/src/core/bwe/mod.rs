@@ -251,10 +251,10 @@ impl Estimator {
         let since = self.clock_us.saturating_sub(1_000_000) as i64;
         let sending = leaving - self.padding.bps_since(STEADY_BINS, since);
         let settled = self.history.settle();
-        let bound = self.losses.bps();
+        let before = self.losses.bound();
         let loaded = standing_us > LOADED_US || self.rate.is_draining();
         self.losses.update(&settled, loaded);
-        if self.losses.is_cut(bound) {
+        if self.losses.bound().is_some_and(|now| before.is_none_or(|before| now < 0.98 * before)) {
             self.prober.hold_off(at, self.loss_pause_us);
             self.loss_pause_us = (2 * self.loss_pause_us).min(MAX_LOSS_PAUSE_US);
         }
@@ -302,6 +302,7 @@ impl Estimator {
         let calm = self.trend.usage() != Usage::Over
             && self.queue.standing_us() < CALM_US
             && !self.rate.is_draining()
+            && !self.losses.is_trying()
             && !waiting
             && !self.history.is_empty();
         Circumstances {
