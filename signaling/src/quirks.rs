@@ -8,16 +8,21 @@ use livekit_protocol::client_info::Sdk;
 /// The oldest signal protocol that is served.
 pub const MIN_PROTOCOL: i32 = 9;
 
-/// What the engine must know of this client's software.
-pub fn traits(client: &lk::ClientInfo) -> ClientTraits {
-    ClientTraits { dtls_active: false, allow_cm: false, reads_red: reads_red(client) }
+/// What the engine must know of this client's software. `agent` is its `User-Agent`.
+pub fn traits(client: &lk::ClientInfo, agent: &str) -> ClientTraits {
+    ClientTraits { dtls_active: false, allow_cm: false, reads_red: reads_red(client, agent) }
 }
 
 /// Firefox and Safari negotiate RED and then do not play it.
-fn reads_red(client: &lk::ClientInfo) -> bool {
+fn reads_red(client: &lk::ClientInfo, agent: &str) -> bool {
     let browser = client.browser.to_ascii_lowercase();
     let chromium = ["chrome", "chromium", "edge", "opera", "brave", "samsung"];
     match client.sdk() {
+        // Pages leave it to the browser to say who it is. All of Chromium's family name Chrome with
+        // a version; those on iOS, which are Safari's engine, do not.
+        Sdk::Js | Sdk::ReactNative | Sdk::UnityWeb if browser.is_empty() => {
+            agent.contains("Chrome/")
+        }
         // On iOS every browser is Safari's engine.
         Sdk::Js | Sdk::ReactNative | Sdk::UnityWeb => {
             !client.os.eq_ignore_ascii_case("ios") && chromium.iter().any(|b| browser.contains(b))
@@ -43,18 +48,32 @@ mod tests {
 
     #[test]
     fn red_goes_only_to_those_who_play_it() {
-        assert!(traits(&browser("Chrome", "Linux")).reads_red);
-        assert!(!traits(&browser("Chrome", "iOS")).reads_red);
-        assert!(!traits(&browser("Firefox", "Linux")).reads_red);
-        assert!(!traits(&browser("Safari", "macOS")).reads_red);
-        assert!(!traits(&lk::ClientInfo::default()).reads_red);
+        let said = |name, os| traits(&browser(name, os), "").reads_red;
+        assert!(said("Chrome", "Linux"));
+        assert!(!said("Chrome", "iOS"));
+        assert!(!said("Firefox", "Linux"));
+        assert!(!said("Safari", "macOS"));
+        assert!(!traits(&lk::ClientInfo::default(), "Chrome/156").reads_red);
         let python = lk::ClientInfo { sdk: Sdk::Python as i32, ..lk::ClientInfo::default() };
-        assert!(traits(&python).reads_red);
+        assert!(traits(&python, "").reads_red);
+    }
+
+    #[test]
+    fn a_page_that_does_not_say_is_known_by_its_browser() {
+        let reads = |agent: &str| traits(&browser("", ""), agent).reads_red;
+        let webkit = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)";
+        assert!(reads(&format!("{webkit} Chrome/156.0.0.0 Safari/537.36")));
+        assert!(reads(&format!("{webkit} HeadlessChrome/156.0.0.0 Safari/537.36")));
+        assert!(reads(&format!("{webkit} Chrome/156.0.0.0 Safari/537.36 Edg/156.0.0.0")));
+        assert!(!reads("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"));
+        assert!(!reads(&format!("{webkit} Version/26.0 Safari/605.1.15")));
+        assert!(!reads(&format!("{webkit} CriOS/156.0.0.0 Mobile/15E148 Safari/604.1")));
+        assert!(!reads(""));
     }
 
     #[test]
     fn an_unknown_family_gets_the_careful_defaults() {
-        let traits = traits(&lk::ClientInfo { sdk: 99, ..lk::ClientInfo::default() });
+        let traits = traits(&lk::ClientInfo { sdk: 99, ..lk::ClientInfo::default() }, "Chrome/1");
         assert!(!traits.dtls_active && !traits.allow_cm);
     }
 }

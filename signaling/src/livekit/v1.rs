@@ -188,6 +188,7 @@ async fn admit(
         let text = "this client is too old for this server";
         return Err(refuse(&counters.refused_bad_request, StatusCode::BAD_REQUEST, text));
     }
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let (profile, grant) = person(shared, &claims, &request, &client)
         .map_err(|text| refuse(&counters.refused_not_allowed, StatusCode::UNAUTHORIZED, text))?;
     let (plan, revoked) = ask_doorkeeper(shared, &claims, request.reconnect).await?;
@@ -196,7 +197,7 @@ async fn admit(
         plan,
         profile,
         grant,
-        client: quirks::traits(&client),
+        client: quirks::traits(&client, agent.unwrap_or_default()),
         request,
         revoked,
         asked,

@@ -136,8 +136,9 @@ async function measure(row: Row): Promise<Entry> {
     closing.unshift(() => patientBrowser.close());
     const samples = await call(row, link, demo, doctor, patient);
     const metrics = await (await fetch(`${demo.url}/metrics`)).text();
+    const descriptions = await Promise.all([patient, doctor].map((page) => page.evaluate(() => window.peers.map((peer) => [peer.localDescription?.sdp, peer.remoteDescription?.sdp]))));
     const found = entry(row, samples);
-    fs.writeFileSync(path.join(results, `${row.name}.json`), JSON.stringify({ ...found, samples }));
+    fs.writeFileSync(path.join(results, `${row.name}.json`), JSON.stringify({ ...found, samples, descriptions }));
     fs.writeFileSync(path.join(results, `${row.name}-server.txt`), `${demo.log.join('\n')}\n\n${metrics}`);
     return found;
   } finally {
