@@ -13,6 +13,8 @@
 #[path = "../../../sfu/tests/rooms/client.rs"]
 mod client;
 mod decode;
+#[path = "../../../sfu/tests/rooms/line.rs"]
+mod line;
 #[path = "../../../sfu/tests/rooms/source.rs"]
 mod source;
 mod unpack;

@@ -1,7 +1,7 @@
 //! What a packet's frame is to those who want less than the whole stream.
 //!
 //! A stream may hold spatial and temporal layers, described by its codec's payload (VP8, VP9) or by
-//! the dependency descriptor (AV1, VP9, H.264). All are brought to one form: sets of targets, read
+//! the dependency descriptor (AV1, VP9, H.264, VP8). All are brought to one form: sets of targets, read
 //! once per packet, so that each subscriber's decision is a test of one bit.
 
 use super::codec::{Codec, Vp8, Vp9};
@@ -226,7 +226,11 @@ impl Frames {
         let start = |frame| Reading { frame, ..nothing };
         match codec {
             Codec::Vp8 => Vp8::parse(payload).map_or(nothing, |vp8| Reading {
-                frame: Frame::of_vp8(&vp8),
+                // A sender that describes its frames leaves the temporal layer out of the payload.
+                frame: match vp8.temporal {
+                    Some(_) => Frame::of_vp8(&vp8),
+                    None => self.described(descriptor).unwrap_or(Frame::PLAIN),
+                },
                 ids: Ids::of_vp8(&vp8),
                 keyframe_start: vp8.keyframe_start,
             }),
