@@ -30,7 +30,8 @@ impl Clocks<'_> {
         let report = |layer: usize| self.layers.get(layer).and_then(|layer| layer.report);
         let ((from, _), (to, _)) = (report(from)?, report(to)?);
         let later = i128::from(to.ntp.wrapping_sub(from.ntp) as i64);
-        let ticks = (later * i128::from(self.rate)) >> 32;
+        // Rounded: many switches must not add up to a drift.
+        let ticks = (later * i128::from(self.rate) + (1 << 31)) >> 32;
         Some(to.rtp_timestamp.wrapping_sub(from.rtp_timestamp).wrapping_sub(ticks as u32))
     }
 }

@@ -258,6 +258,9 @@ impl Subscription {
             return Verdict::Drop;
         };
         if packet.payload.is_empty() {
+            if packet.index != last + 1 {
+                self.selection.miss(current);
+            }
             self.skip(packet, last);
             return Verdict::Drop;
         }

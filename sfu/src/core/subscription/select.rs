@@ -20,6 +20,8 @@ pub(super) struct Selection {
     /// Media clock and spatial layer of the newest packet's frame, if it was left out.
     left_out: Option<(u32, u8)>,
     waits: bool,
+    /// Spatial layers stand alone between keyframes: a lower one is not part of a higher one.
+    alone: bool,
 }
 
 impl Selection {
@@ -31,6 +33,7 @@ impl Selection {
             picture: Some(packet.timestamp),
             left_out: None,
             waits: false,
+            alone: self.alone,
         };
     }
 
@@ -57,6 +60,9 @@ impl Selection {
     ) -> (Target, bool) {
         let frame = &packet.frame;
         self.follow(frame.top);
+        if !next {
+            self.miss(current);
+        }
         if packet.starts {
             self.intact = ALL;
         }
@@ -72,10 +78,31 @@ impl Selection {
             self.intact |= frame.opens | self.lifted(frame);
         } else {
             self.intact &= !frame.needed;
+            self.alone |= frame.spatial < current.spatial.min(self.top);
             // Nothing that can be decoded is left of it.
             self.waits |= self.intact & only(current.spatial, current.temporal) == 0;
         }
         (current, forwarded)
+    }
+
+    /// Packets are missing. Should they come late, those that the subscriber does not get now will
+    /// not be forwarded, so nothing but what it gets stays intact.
+    pub(super) fn miss(&mut self, current: Target) {
+        let row = current.spatial.min(self.top);
+        let part = |spatial: &u8| {
+            let spatial = (*spatial).min(self.top);
+            spatial == row || spatial < row && !self.alone
+        };
+        let rows = (0..LAYERS as u8).filter(part);
+        let kept = rows.fold(0, |set, spatial| {
+            let above = if current.temporal + 1 == LAYERS as u8 {
+                0
+            } else {
+                from(spatial, current.temporal + 1)
+            };
+            set | from(spatial, 0) & !above
+        });
+        self.intact &= kept;
     }
 
     /// Another number of spatial layers. Targets above the highest are served by it.

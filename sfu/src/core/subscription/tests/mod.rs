@@ -1,5 +1,7 @@
 //! Tests of subscriptions.
 
+mod property;
+
 use super::*;
 use crate::core::api::Quality;
 use crate::core::codec::Codec;
