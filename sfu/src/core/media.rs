@@ -309,8 +309,14 @@ impl Room {
         let Some(track) = self.tracks.get(sub.track) else { return };
         let Some(link) = &mut person.link else { return };
         let repairs = sub.binding.as_ref().is_some_and(|binding| binding.repair_type.is_some());
-        for sequence in lost.take(ctx.config.limits.repairs_per_request) {
+        let copies = sub.copies(track.red_type.is_some());
+        self.numbers.clear();
+        self.numbers.extend(lost.take(ctx.config.limits.repairs_per_request));
+        for &sequence in &self.numbers {
             ctx.counters.nack_in += 1;
+            if is_repeated(sequence, copies, &self.numbers) {
+                continue;
+            }
             let Some((at, index, shift)) = sub.asked_again(ctx.now, sequence, round_trip) else {
                 continue;
             };
@@ -346,6 +352,13 @@ impl Room {
     }
 }
 
+/// Whether a sound comes again in a later packet that is not missing as well: so many after it carry
+/// a copy. Sent once more it would come later than that, and the receiver would hold back all that
+/// follows to be in time for such stragglers.
+fn is_repeated(sequence: u16, copies: u16, missing: &[u16]) -> bool {
+    (1..=copies).any(|after| !missing.contains(&sequence.wrapping_add(after)))
+}
+
 fn send_repair(
     ctx: &mut Context<'_>,
     link: &mut Link,
@@ -378,4 +391,18 @@ fn count_drop(ctx: &mut Context<'_>, reason: DropReason) {
         | DropReason::BadDtls => &mut counters.dropped_other,
     };
     *counter += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_repeated;
+
+    #[test]
+    fn a_sound_is_sent_again_only_if_its_copies_are_missing_too() {
+        assert!(!is_repeated(7, 0, &[7]), "nobody repeats it");
+        assert!(is_repeated(7, 1, &[7]));
+        assert!(!is_repeated(7, 1, &[7, 8]) && is_repeated(8, 1, &[7, 8]));
+        assert!(is_repeated(7, 2, &[7, 8]) && !is_repeated(7, 2, &[7, 8, 9]));
+        assert!(!is_repeated(0xFFFF, 1, &[0xFFFF, 0]));
+    }
 }

@@ -420,6 +420,16 @@ impl Subscription {
         }
     }
 
+    /// In how many packets after its own each sound comes again; `published`: its publisher repeats
+    /// each once.
+    pub(super) fn copies(&self, published: bool) -> u16 {
+        let read = self.binding.as_ref().is_some_and(|binding| binding.red_type.is_some());
+        match self.redundancy {
+            Redundancy::AtLeast(distance) if read => distance.max(u8::from(published)).into(),
+            Redundancy::AtLeast(_) | Redundancy::Stripped => 0,
+        }
+    }
+
     /// The audio datagram with this number, as it was sealed.
     pub(super) fn sealed(&self, sequence: u16) -> Option<&[u8]> {
         self.sealed.get(sequence)
