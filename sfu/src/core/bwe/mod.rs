@@ -418,6 +418,8 @@ impl Estimator {
     /// Time has passed: [`Self::poll_probe`] may have something.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tick(now);
+        let around = self.circumstances();
+        self.prober.give_up(&around);
     }
 
     /// The receiver is reached by another way now: starts anew from a cautious value.

@@ -247,7 +247,8 @@ impl Prober {
         cluster.polled_us.max(cluster.last_sent_us) + around.round_trip_us + PATIENCE_US
     }
 
-    fn give_up(&mut self, around: &Circumstances) {
+    /// Waits no longer for a cluster that was not answered in time.
+    pub(super) fn give_up(&mut self, around: &Circumstances) {
         if self.cluster.is_some_and(|cluster| around.at_us >= Self::deadline(&cluster, around)) {
             self.cluster = None;
             self.failed(around.at_us);
