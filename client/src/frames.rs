@@ -18,6 +18,8 @@ pub(crate) struct Piece {
     /// Begins a frame that needs no other.
     pub(crate) key: bool,
     pub(crate) picture: Picture,
+    /// Of a keyframe whose codec we read; 0 = not known.
+    pub(crate) height: u16,
     /// It came again because it was asked for.
     pub(crate) repaired: bool,
     /// Nothing in it: it only keeps the numbers together.
@@ -54,6 +56,7 @@ impl Piece {
                 temporal: vp8.temporal.unwrap_or(0),
                 syncs: vp8_syncs(payload),
             };
+            piece.height = if key { vp8_height(payload) } else { 0 };
         } else if let Some(first) = descriptor.and_then(<[u8]>::first) {
             piece.begins = Some(first & 0x80 != 0);
         }
@@ -74,6 +77,13 @@ fn vp8_syncs(payload: &[u8]) -> bool {
     fields & 0x20 != 0 && payload.get(at).is_some_and(|byte| byte & 0x20 != 0)
 }
 
+/// The height in the header of a keyframe (RFC 6386 §9.1).
+fn vp8_height(payload: &[u8]) -> u16 {
+    let start = payload.windows(3).take(12).position(|bytes| bytes == [0x9D, 0x01, 0x2A]);
+    let found = start.and_then(|at| payload.get(at + 5..at + 7)?.first_chunk().copied());
+    found.map_or(0, |height| u16::from_le_bytes(height) & 0x3FFF)
+}
+
 /// A frame whose packets are all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -82,6 +92,7 @@ pub(crate) struct Frame {
     pub(crate) timestamp: u32,
     pub(crate) key: bool,
     pub(crate) picture: Picture,
+    pub(crate) height: u16,
     /// A packet of it had to be sent again.
     pub(crate) repaired: bool,
     pub(crate) complete: Instant,
@@ -159,6 +170,7 @@ impl Assembler {
             timestamp: middle.timestamp,
             key: start.key,
             picture: start.picture,
+            height: start.height,
             repaired: pieces.any(|piece| piece.repaired),
             complete: now,
         })
@@ -270,6 +282,7 @@ mod tests {
             timestamp: u32::from(id) * 4500,
             key: false,
             picture: Picture { id: Some((id, 15)), base: Some(base), temporal, syncs },
+            height: 0,
             repaired: false,
             complete: Instant::now(),
         }
@@ -314,5 +327,7 @@ mod tests {
         assert!(read(&[0x90, 0xE0, 0x13, 0x44, 0x60, 0x01]).picture.syncs);
         assert_eq!(read(&[0x80, 0x80, 0x81, 0x01, 0x05]).begins, Some(false));
         assert!(read(&[0x10, 0x00]).key && read(&[]).filler);
+        let key = [0x10, 0, 1, 2, 0x9D, 0x01, 0x2A, 0x80, 0x02, 0x68, 0x41];
+        assert_eq!((read(&key).height, read(&key[..10]).height), (360, 0));
     }
 }

@@ -112,6 +112,9 @@ impl Screen {
             self.asked = None;
             self.totals.frames += 1;
             self.totals.keyframes += u64::from(frame.key);
+            if frame.height > 0 {
+                self.totals.height = frame.height;
+            }
             self.totals.delay += due.saturating_duration_since(frame.complete);
             self.gaps.shown(due, &mut self.totals);
         }

@@ -28,6 +28,7 @@ fn show(count: u64, key: u64, arrival: impl Fn(u64) -> Option<(u64, bool)>) -> (
                 temporal: 0,
                 syncs: false,
             },
+            height: 0,
             repaired,
             filler: false,
         };

@@ -192,6 +192,8 @@ pub struct VideoPlayout {
     pub keyframes: u64,
     /// Frames whose packets all came.
     pub assembled: u64,
+    /// Height of the last keyframe shown, where its codec tells; else 0.
+    pub height: u16,
     /// When the first one was shown.
     pub first_frame: Option<Instant>,
     /// Time since the first frame without pauses.
