@@ -231,7 +231,8 @@ impl Call {
         }
         let mut request = proto::JoinRequest {
             client_info: Some(proto::ClientInfo {
-                sdk: proto::client_info::Sdk::Unknown.into(),
+                // Nothing that a server would make allowances for: all that it offers is read.
+                sdk: proto::client_info::Sdk::Rust.into(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 protocol: 17,
                 os: std::env::consts::OS.to_owned(),

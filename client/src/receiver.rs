@@ -19,6 +19,8 @@ const MAX_MISSING: usize = 1000;
 const MAX_ASKS: u8 = 10;
 /// … a round trip apart, but no less than this.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
+/// What was asked for in vain may still come for so long: the other side may have to wait for it, too.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
 /// Reordered packets are given this long before the first asking.
 const REORDER: Duration = Duration::from_millis(8);
 /// How much of the past the share of missing audio packets keeps with each packet.
@@ -290,12 +292,16 @@ impl Receiver {
         self.round_trip = round_trip;
         let interval = ASK_INTERVAL.max(round_trip);
         let before = self.missing.len();
-        self.missing.retain(|missing| missing.asks < MAX_ASKS || missing.ask_at > now);
+        self.missing.retain(|missing| missing.asks <= MAX_ASKS || missing.ask_at > now);
         self.totals.lost += (before - self.missing.len()) as u64;
         let mut missing = std::mem::take(&mut self.missing);
         for missing in missing.iter_mut().filter(|missing| missing.ask_at <= now) {
-            missing.ask_at = now + interval;
             missing.asks += 1;
+            if missing.asks > MAX_ASKS {
+                missing.ask_at = now + LAST_CHANCE;
+                continue;
+            }
+            missing.ask_at = now + interval;
             if self.parameters.nack && self.is_worth_asking(now, missing) {
                 self.totals.nacked += 1;
                 out.push(missing.sequence as u16);
@@ -468,19 +474,19 @@ mod tests {
         assert!(!receiver.asks_keyframe(start));
         receiver.media(start, &header(3), DELTA);
         let mut asks = Vec::new();
-        for step in 0..20 {
+        for step in 0..42 {
             receiver.asks(at(start, 70 * step), Duration::ZERO, &mut asks);
             receiver.media(at(start, 70 * step), &header(4 + step as u16), DELTA);
         }
         assert_eq!(asks.len(), usize::from(MAX_ASKS));
         assert_eq!(receiver.totals(start, true).lost, 1);
-        assert!(!receiver.asks_keyframe(at(start, 2000)), "a repair may still come");
+        assert!(!receiver.asks_keyframe(at(start, 2900)), "a repair may still come");
         assert!(receiver.asks_keyframe(at(start, 3100)));
         assert!(!receiver.asks_keyframe(at(start, 3200)), "throttled");
-        receiver.media(at(start, 3300), &header(24), KEY);
+        receiver.media(at(start, 3300), &header(46), KEY);
         assert!(!receiver.asks_keyframe(at(start, 4000)));
         let report = receiver.report(at(start, 4000)).unwrap();
-        assert_eq!((report.lost, report.fraction_lost), (1, 10));
+        assert_eq!((report.lost, report.fraction_lost), (1, 5));
     }
 
     #[test]

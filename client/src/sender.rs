@@ -29,6 +29,8 @@ const HISTORY: usize = 512;
 const SEALED: usize = 64;
 /// Loudness that we announce: voice, 18 dB below overload (RFC 6464 §3).
 const AUDIO_LEVEL: u8 = 0x80 | 18;
+/// A stall that is made up for; after a longer one the time between is skipped.
+const MAX_BEHIND: Duration = Duration::from_millis(500);
 /// Rate credit that may be saved up, in time.
 const MAX_CREDIT: f64 = 0.2;
 
@@ -230,9 +232,11 @@ impl Sender {
         while let Some(due) = self.due().filter(|due| *due <= now) {
             let interval = self.interval();
             // After a long stall the missed frames are gone; the media clock goes on.
-            let behind = now.saturating_duration_since(due) > Duration::from_millis(500);
-            self.next_at = Some(if behind { now + interval } else { due + interval });
-            self.timestamp = self.timestamp.wrapping_add(self.ticks());
+            let behind = now.saturating_duration_since(due);
+            let missed =
+                if behind > MAX_BEHIND { behind.div_duration_f64(interval) as u32 } else { 0 };
+            self.next_at = Some(due + interval * (missed + 1));
+            self.timestamp = self.timestamp.wrapping_add(self.ticks() * (missed + 1));
             if self.flows() && self.affords(interval) {
                 self.sent_at = Some(now);
                 self.frame(now, outlet);

@@ -336,3 +336,17 @@ fn a_repair_on_its_way_is_not_sent_again() {
     }
     assert_eq!(taken.packets.len(), 2);
 }
+
+#[test]
+fn a_stall_is_skipped_and_leaves_no_delay() {
+    let mut sender = sender(Content::Tone);
+    let start = Instant::now();
+    let mut taken = Taken::default();
+    sender.start(start);
+    sender.play(start, &mut taken);
+    sender.play(start + Duration::from_millis(930), &mut taken);
+    assert_eq!(taken.packets.len(), 2);
+    let (first, second) = (body(&taken.packets[0]).0, body(&taken.packets[1]).0);
+    assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 46 * 960);
+    assert_eq!(sender.due(), Some(start + Duration::from_millis(940)));
+}

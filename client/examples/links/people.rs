@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bedside_client::{ConnectOptions, Participant, ParticipantEvent, Publish, Stats};
+use bedside_client::{ConnectError, ConnectOptions, Participant, ParticipantEvent, Publish, Stats};
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::mpsc;
 
@@ -15,8 +15,9 @@ use crate::link::{Clinic, token};
 
 /// Between two samples.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// The longest that a join may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a join is tried, and the longest that it may take in all.
+const ATTEMPTS: u32 = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is known of a participant at one time.
 #[derive(Clone, Debug)]
@@ -105,6 +106,20 @@ impl Drop for Person {
     }
 }
 
+/// Joins, as often as an application would try.
+async fn connect(
+    options: ConnectOptions,
+) -> Result<(Participant, mpsc::Receiver<ParticipantEvent>), ConnectError> {
+    let mut attempt = 1;
+    loop {
+        match Participant::connect(options.clone()).await {
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(_) => attempt += 1,
+            Ok(joined) => return Ok(joined),
+        }
+    }
+}
+
 /// The life of a participant, to the end.
 fn live(
     namespace: Option<String>,
@@ -118,7 +133,7 @@ fn live(
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (participant, mut events) = Participant::connect(options).await?;
+        let (participant, mut events) = connect(options).await?;
         let _ = joined.try_send(Ok(()));
         let mut clock = tokio::time::interval(INTERVAL);
         loop {

@@ -30,6 +30,8 @@ pub(crate) enum Course {
     Move(u64),
     /// One who sends, three good receivers and a bad one.
     Four,
+    /// As steady, to compare with browsers.
+    Check,
 }
 
 /// What is promised; what is `None` is not.
@@ -96,7 +98,7 @@ const fn start(round_trip: f64) -> f64 {
 }
 
 /// All of them.
-pub(crate) const ROWS: [Row; 15] = [
+pub(crate) const ROWS: [Row; 18] = [
     steady("good", "0 %, 20 ms", 0.1, of_30(28.0), 0.0, start(20.0)),
     with_mos(steady("l5", "5 %, 100 ms", 0.2, of_30(25.0), 1.0, start(100.0)), 4.1),
     with_mos(steady("l10", "10 %, 100 ms", 0.5, of_30(22.0), 3.0, start(100.0)), 4.0),
@@ -175,7 +177,20 @@ pub(crate) const ROWS: [Row; 15] = [
         targets: Targets { concealed: Some(0.1), frames: Some(95.0), frozen: Some(0.0), ..NONE },
         ..steady("one-of-four", "one of four receivers at 200 kbit/s", 0.0, 0.0, 0.0, 0.0)
     },
+    check("link-l5"),
+    check("link-l20"),
+    check("link-500k"),
 ];
+
+/// A link that two browsers were measured on, for as long: what does the model say there?
+const fn check(name: &'static str) -> Row {
+    Row {
+        seconds: (8, 25),
+        course: Course::Check,
+        targets: NONE,
+        ..steady(name, "", 0.0, 0.0, 0.0, 0.0)
+    }
+}
 
 const fn with_mos(row: Row, mos: f64) -> Row {
     Row { targets: Targets { mos: Some(mos), ..row.targets }, ..row }

@@ -88,9 +88,12 @@ fn call(redundancy: u8, camera: bool) -> Publish {
 fn two(row: &Row, clinic: &Clinic) -> Result<Entry, Failure> {
     let (redundancy, camera) = match row.course {
         Course::Voice(copies) => (copies, false),
-        Course::Steady | Course::Dip(..) | Course::Flap | Course::Move(_) | Course::Four => {
-            (1, true)
-        }
+        Course::Steady
+        | Course::Dip(..)
+        | Course::Flap
+        | Course::Move(_)
+        | Course::Four
+        | Course::Check => (1, true),
     };
     let doctor = Person::join(clinic, "doctor", None, call(1, camera))?;
     sleep(LEAD);
@@ -129,7 +132,7 @@ fn two(row: &Row, clinic: &Clinic) -> Result<Entry, Failure> {
 fn happened(row: &Row, records: &[Record; 2], begin: Instant) -> Option<[(f64, f64); 2]> {
     let second = |second: u64| begin + Duration::from_secs(second);
     match row.course {
-        Course::Steady | Course::Voice(_) | Course::Four => None,
+        Course::Steady | Course::Voice(_) | Course::Four | Course::Check => None,
         Course::Dip(start, end) => Some(records.each_ref().map(|record| {
             let rates = rates(record, begin, row.seconds.1);
             let mean = |from: u64, to: u64| {

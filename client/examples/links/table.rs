@@ -13,6 +13,15 @@ use crate::run::Entry;
 
 const MARKS: (&str, &str) = ("<!-- profiles -->\n", "<!-- /profiles -->");
 
+const CHECK_MARKS: (&str, &str) = ("<!-- check -->\n", "<!-- /check -->");
+
+/// Puts something between two marks.
+fn put(text: &str, marks: (&str, &str), what: &str) -> Result<String, Failure> {
+    let (before, rest) = text.split_once(marks.0).ok_or("docs/quality.md has no mark")?;
+    let (_, after) = rest.split_once(marks.1).ok_or("docs/quality.md has no end mark")?;
+    Ok([before, marks.0, what, marks.1, after].concat())
+}
+
 /// The newest entry of each row.
 #[derive(Debug, Default)]
 pub(crate) struct Measured(BTreeMap<String, Entry>);
@@ -36,10 +45,54 @@ impl Measured {
         fs::write(file(), serde_json::to_string_pretty(&self.0)? + "\n")?;
         let page = root().join("docs/quality.md");
         let text = fs::read_to_string(&page)?;
-        let (before, rest) = text.split_once(MARKS.0).ok_or("docs/quality.md has no mark")?;
-        let (_, after) = rest.split_once(MARKS.1).ok_or("docs/quality.md has no end mark")?;
-        fs::write(page, [before, MARKS.0, &self.table(), MARKS.1, after].concat())?;
+        let text = put(&text, MARKS, &self.table())?;
+        fs::write(page, put(&text, CHECK_MARKS, &self.checks()?)?)?;
         Ok(())
+    }
+
+    /// What the model says beside what browsers said of the same links.
+    fn checks(&self) -> Result<String, Failure> {
+        let browsers = fs::read_to_string(root().join("tests/e2e/links/measured.json"))?;
+        let browsers: serde_json::Value = serde_json::from_str(&browsers)?;
+        let mut out = String::from(
+            "| link | | concealed %, down / up | audio delay, ms | frames/s | frozen % |\n\
+             |---|---|---|---|---|---|\n",
+        );
+        for row in ROWS.iter().filter(|row| row.course == Course::Check) {
+            let Some(entry) = self.0.get(row.name) else { continue };
+            let (down, up) = (&entry.down, &entry.up);
+            let _ = writeln!(
+                out,
+                "| {} | model | {:.2} / {:.2} | {:.0} / {:.0} | {:.1} / {:.1} | {:.1} / {:.1} |",
+                row.name,
+                down.concealed,
+                up.concealed,
+                down.audio_delay,
+                up.audio_delay,
+                down.frames / 5.0,
+                up.frames / 5.0,
+                down.frozen,
+                up.frozen
+            );
+            let name = row.name.trim_start_matches("link-");
+            let said = |who: &str, what: &str| {
+                let found = browsers.pointer(&format!("/{name}/{who}/{what}"));
+                found.and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN)
+            };
+            let pair = |what: &str, digits: usize| {
+                let (down, up) = (said("patient", what), said("doctor", what));
+                format!("{down:.digits$} / {up:.digits$}")
+            };
+            let _ = writeln!(
+                out,
+                "| | browsers | {} | {} | {} | {} |",
+                pair("concealed", 2),
+                pair("audioDelay", 0),
+                pair("fps", 1),
+                pair("frozen", 1)
+            );
+        }
+        Ok(out)
     }
 
     fn table(&self) -> String {
@@ -48,7 +101,7 @@ impl Measured {
              | frames % | frozen % (longest, ms) | kbit/s, height | MOS trend | back, s | promised | met |\n\
              |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
-        for row in &ROWS {
+        for row in ROWS.iter().filter(|row| row.course != Course::Check) {
             let Some(entry) = self.0.get(row.name) else { continue };
             let names = if row.course == Course::Four { ["good", "bad"] } else { ["down", "up"] };
             line(&mut out, row, entry, names[0], 0);
