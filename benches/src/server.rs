@@ -113,6 +113,7 @@ pub fn open(room: u64) -> RoomSpec {
         metadata: Private::default(),
         max_participants: 0,
         empty_timeout: None,
+        playout_delay: None,
     }
 }
 

@@ -57,6 +57,7 @@ impl Control {
             max_participants: u32::try_from(consultation.max_participants).unwrap_or(2),
             metadata: String::new(),
             empty_timeout: Some(EMPTY_TIMEOUT),
+            playout_delay: None,
         })
     }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
-    LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, Private, RoomKey,
-    RoomSid, RoomSnapshot, RoomSpec,
+    LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, PlayoutDelay,
+    Private, RoomKey, RoomSid, RoomSnapshot, RoomSpec,
 };
 use futures_util::future::BoxFuture;
 
@@ -24,6 +24,8 @@ pub struct RoomPlan {
     pub metadata: String,
     /// Close the room when it has stood empty this long; `None`: only by command.
     pub empty_timeout: Option<Duration>,
+    /// How long receivers hold pictures back; `None`: as publishers say.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// Why the doorkeeper does not let somebody in.
@@ -246,6 +248,7 @@ fn spec(name: &str, room: RoomKey, plan: &RoomPlan) -> RoomSpec {
         metadata: Private::new(plan.metadata.clone()),
         max_participants: plan.max_participants,
         empty_timeout: plan.empty_timeout,
+        playout_delay: plan.playout_delay,
     }
 }
 

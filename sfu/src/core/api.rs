@@ -182,6 +182,25 @@ pub struct ClientTraits {
     pub reads_red: bool,
 }
 
+/// How long receivers hold pictures back, for smoothness or for speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlayoutDelay {
+    /// At least.
+    pub min_ms: u16,
+    /// At the most.
+    pub max_ms: u16,
+}
+
+impl PlayoutDelay {
+    /// As the header extension `playout-delay` writes it: two numbers of 12 bits, in 10 ms.
+    pub(super) fn bytes(self) -> [u8; 3] {
+        let tens = |ms: u16| u32::from(ms / 10).min(0xFFF);
+        let (min, max) = (tens(self.min_ms), tens(self.max_ms.max(self.min_ms)));
+        let [_, high, middle, low] = (min << 12 | max).to_be_bytes();
+        [high, middle, low]
+    }
+}
+
 /// A room to open.
 #[derive(Clone, Debug)]
 pub struct RoomSpec {
@@ -196,6 +215,8 @@ pub struct RoomSpec {
     /// Close the room when it has stood empty this long, before the first and after the last
     /// participant. `None`: only by command.
     pub empty_timeout: Option<std::time::Duration>,
+    /// How long receivers hold pictures back. `None`: as their publishers say, if they do.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// A person comes in. The grant was checked by the caller: without a grant there is no peer.

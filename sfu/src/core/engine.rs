@@ -467,6 +467,7 @@ mod tests {
             metadata: Private(String::new()),
             max_participants: 0,
             empty_timeout: Some(Duration::from_secs(10)),
+            playout_delay: None,
         };
         core.handle_input(now, Input::Command(Command::OpenRoom(Box::new(spec))));
     }

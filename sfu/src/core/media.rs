@@ -138,7 +138,7 @@ impl Room {
         marks: &Marks<'_>,
         payload: &[u8],
     ) {
-        let now = ctx.now;
+        let (now, playout) = (ctx.now, self.playout_delay.or(marks.playout));
         let Some(track) = self.tracks.get_mut(bound.track) else { return };
         let (codec, clock) = (track.codec, track.clock);
         let video = track.kind() == MediaKind::Video;
@@ -187,6 +187,7 @@ impl Room {
             red: redundant.then_some(payload),
             olds: red::Olds::default(),
             descriptor: marks.descriptor,
+            playout: playout.filter(|_| video),
             structure: None,
             frame: read.frame,
             ids: read.ids,
@@ -339,6 +340,7 @@ impl Room {
                 red: None,
                 olds: red::Olds::default(),
                 descriptor: kept.descriptor,
+                playout: None,
                 structure: layer.frames.structure(),
                 frame: Frame::PLAIN,
                 ids: Ids::of(track.codec, kept.payload),

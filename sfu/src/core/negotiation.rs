@@ -512,6 +512,7 @@ fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<Binding> {
         payload_type,
         repair_type: section.rtx_of(payload_type).filter(|_| video).map(|rtx| rtx.pt),
         red_type: red.map(|red| red.pt),
+        playout_id: section.extension_id(Extension::PlayoutDelay).unwrap_or(0),
         descriptor_id: section.extension_id(Extension::DependencyDescriptor).unwrap_or(0),
         number_id: section.extension_id(Extension::TransportCc).filter(|_| feeds).unwrap_or(0),
     })

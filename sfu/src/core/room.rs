@@ -7,8 +7,8 @@ use slab::Slab;
 
 use super::api::{
     Grant, Join, LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState,
-    Private, Refusal, Resume, RoomInfo, RoomKey, RoomSid, RoomSnapshot, RoomSpec, SessionEvent,
-    SessionKey, Source,
+    PlayoutDelay, Private, Refusal, Resume, RoomInfo, RoomKey, RoomSid, RoomSnapshot, RoomSpec,
+    SessionEvent, SessionKey, Source,
 };
 use super::context::Context;
 use super::data::Mailbox;
@@ -59,6 +59,8 @@ pub(super) struct Room {
     sid: RoomSid,
     name: Private<String>,
     metadata: Private<String>,
+    /// Header extension of all pictures, where one is set.
+    pub(super) playout_delay: Option<[u8; 3]>,
     max_participants: u32,
     created_at_ms: i64,
     empty_timeout: Option<Duration>,
@@ -90,6 +92,7 @@ impl Room {
             sid,
             name: spec.name,
             metadata: spec.metadata,
+            playout_delay: spec.playout_delay.map(PlayoutDelay::bytes),
             max_participants: spec.max_participants,
             created_at_ms: ctx.unix_ms(),
             empty_timeout: spec.empty_timeout,
@@ -104,6 +107,7 @@ impl Room {
     pub(super) fn replan(&mut self, spec: &RoomSpec) {
         self.metadata.clone_from(&spec.metadata);
         self.max_participants = spec.max_participants;
+        self.playout_delay = spec.playout_delay.map(PlayoutDelay::bytes);
     }
 
     /// Takes note that something is to be done at `at`.

@@ -45,6 +45,7 @@ struct Ids {
     feedback: u8,
     level: u8,
     descriptor: u8,
+    playout: u8,
 }
 
 /// The header extensions of one packet.
@@ -60,6 +61,8 @@ pub(super) struct Marks<'p> {
     pub(super) level: Option<u8>,
     /// Dependency descriptor; empty when there is none.
     pub(super) descriptor: &'p [u8],
+    /// How long to hold pictures back.
+    pub(super) playout: Option<[u8; 3]>,
     /// Transport-wide number.
     pub(super) feedback: Option<u16>,
 }
@@ -75,6 +78,7 @@ impl Streams {
             feedback: id(Extension::TransportCc),
             level: id(Extension::AudioLevel),
             descriptor: id(Extension::DependencyDescriptor),
+            playout: id(Extension::PlayoutDelay),
         };
         if self.ids.feedback != 0 && self.feedback.is_none() {
             self.feedback = Some(Recorder::new(now));
@@ -97,6 +101,8 @@ impl Streams {
                 marks.repaired_rid = Some(value);
             } else if id == ids.descriptor {
                 marks.descriptor = value;
+            } else if id == ids.playout {
+                marks.playout = value.first_chunk().copied();
             }
         }
         marks

@@ -114,6 +114,7 @@ impl World {
             metadata: Private(String::new()),
             max_participants,
             empty_timeout,
+            playout_delay: None,
         })));
         world
     }

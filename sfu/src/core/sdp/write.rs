@@ -13,7 +13,7 @@ const MAX_MESSAGE_SIZE: u32 = 65_535;
 /// The header extensions that we take up where they are offered. They go into **every** live
 /// section, also idle ones and those we send in: Chromium leaves an extension out of all later
 /// sections once answers have refused it, and then cannot offer simulcast.
-const EXTENSIONS: [Extension; 7] = [
+const EXTENSIONS: [Extension; 8] = [
     Extension::Mid,
     Extension::Rid,
     Extension::RepairedRid,
@@ -21,6 +21,7 @@ const EXTENSIONS: [Extension; 7] = [
     Extension::AudioLevel,
     Extension::AbsSendTime,
     Extension::DependencyDescriptor,
+    Extension::PlayoutDelay,
 ];
 
 /// What we put into one answered section.

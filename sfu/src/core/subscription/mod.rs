@@ -47,6 +47,8 @@ pub(super) struct Packet<'p> {
     pub(super) olds: red::Olds<'p>,
     /// Dependency descriptor; empty when there is none.
     pub(super) descriptor: &'p [u8],
+    /// How long receivers are to hold the picture back, as the header extension says it.
+    pub(super) playout: Option<[u8; 3]>,
     /// The newest structure of the stream's descriptors, and the decode targets being produced.
     pub(super) structure: Option<(&'p Structure, u32)>,
     /// What its frame is to the layers.
@@ -70,6 +72,8 @@ pub(super) struct Binding {
     pub(super) red_type: Option<u8>,
     /// Id of the dependency descriptor, 0 = not taken.
     pub(super) descriptor_id: u8,
+    /// Id of the playout delay, 0 = not taken.
+    pub(super) playout_id: u8,
     /// Id of the transport-wide number, 0 = not taken.
     pub(super) number_id: u8,
 }

@@ -98,13 +98,17 @@ impl Subscription {
         packet: &Packet<'_>,
     ) -> usize {
         let timestamp = packet.timestamp.wrapping_sub(shift.timestamp);
-        let ids = self.binding.as_ref().map(|binding| (binding.number_id, binding.descriptor_id));
-        let (number_id, id) = ids.unwrap_or_default();
+        let ids = self.binding.as_ref();
+        let ids = ids.map(|binding| (binding.number_id, binding.descriptor_id, binding.playout_id));
+        let (number_id, id, playout_id) = ids.unwrap_or_default();
+        // Id 0 is left out.
+        let playout = packet.playout.as_ref().filter(|_| !shift.empty);
+        let playout = playout.map_or((0, &[][..]), |value| (playout_id, &value[..]));
         // The number itself is set when the packet leaves.
         let number = (number_id, &[0, 0][..]);
         let marker = (packet.marker || shift.marked) && !shift.empty;
         if id == 0 || packet.descriptor.is_empty() || shift.empty {
-            let elements = [number];
+            let elements = [number, playout];
             return rtp::write_header(
                 out,
                 marker,
@@ -121,7 +125,7 @@ impl Subscription {
         if let (Some(frame), Some(place)) = (frame_number(value), value.get_mut(1..3)) {
             place.copy_from_slice(&frame.wrapping_sub(shift.frame).to_be_bytes());
         }
-        let elements = [number, (id, &*value)];
+        let elements = [number, (id, &*value), playout];
         rtp::write_header(out, marker, payload_type, sequence, timestamp, ssrc, &elements)
     }
 }

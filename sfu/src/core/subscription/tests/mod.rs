@@ -3,7 +3,7 @@
 mod property;
 
 use super::*;
-use crate::core::api::Quality;
+use crate::core::api::{PlayoutDelay, Quality};
 use crate::core::codec::Codec;
 use crate::core::rtp;
 
@@ -20,6 +20,7 @@ fn subscription() -> Subscription {
         repair_type: Some(97),
         red_type: None,
         descriptor_id: 12,
+        playout_id: 9,
         number_id: 0,
     });
     sub.target = Some(Target::whole(0));
@@ -36,6 +37,7 @@ fn packet(layer: usize, index: u64, payload: &[u8]) -> Packet<'_> {
         red: None,
         olds: red::Olds::default(),
         descriptor: &[],
+        playout: None,
         structure: None,
         frame: Frame::PLAIN,
         ids: Ids::of(Codec::Vp8, payload),
@@ -159,4 +161,28 @@ fn padding_after_a_gap_leaves_the_gap_its_numbers() {
     assert_eq!(numbers(&next).0, 103, "101 and 102 may still come");
     let late = Packet { starts: false, ..packet(0, 70_002, &payload) };
     assert_eq!(numbers(&sent(&mut sub, now, &late).unwrap()).0, 102);
+}
+
+#[test]
+fn a_playout_delay_is_written_where_there_is_one_and_the_receiver_reads_it() {
+    let (mut sub, now) = (subscription(), Instant::now());
+    let delay = PlayoutDelay { min_ms: 100, max_ms: 400 }.bytes();
+    assert_eq!(delay, [0x00, 0xA0, 0x28]);
+    let wide = PlayoutDelay { min_ms: 65_535, max_ms: 0 };
+    assert_eq!(
+        wide.bytes(),
+        [0xFF, 0xFF, 0xFF],
+        "what is too much is cut, and the most is not less"
+    );
+    let elements = |sent: &(Vec<u8>, usize)| -> Vec<(u8, Vec<u8>)> {
+        rtp::extensions(&sent.0).map(|(id, value)| (id, value.to_vec())).collect()
+    };
+    let plain = sent(&mut sub, now, &packet(0, 70_000, &[0x10, 0])).unwrap();
+    assert_eq!(elements(&plain), []);
+    let delayed = Packet { playout: Some(delay), ..packet(0, 70_001, &[0x10, 0]) };
+    let told = sent(&mut sub, now, &delayed).unwrap();
+    assert_eq!(elements(&told), [(9, delay.to_vec())]);
+    sub.binding.as_mut().unwrap().playout_id = 0;
+    let delayed = Packet { playout: Some(delay), ..packet(0, 70_002, &[0x10, 0]) };
+    assert_eq!(elements(&sent(&mut sub, now, &delayed).unwrap()), []);
 }
