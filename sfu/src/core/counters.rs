@@ -70,6 +70,16 @@ counters! {
     red_restored,
     /// Sound packets sent twice to receivers that lose many and read no redundancy.
     sounds_echoed,
+    /// Repair packets held back: their share of the link was used up.
+    repair_refused,
+    /// Packets sent for nothing but a probe.
+    padding_out,
+    /// Video packets given up because they had waited too long.
+    paced_out,
+    /// Probes of what a link carries.
+    probes,
+    /// Gauge: videos held back because the link carries no more.
+    paused,
     /// Packets from publishers that never came, repair included.
     lost_in,
     /// Packets that subscribers reported lost.

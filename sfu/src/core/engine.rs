@@ -415,17 +415,21 @@ impl Core {
     }
 
     fn count(rooms: &Slab<Room>, counters: &mut Counters) {
-        let (mut participants, mut tracks, mut subscriptions) = (0, 0, 0);
+        let (mut participants, mut tracks, mut subscriptions, mut paused) = (0, 0, 0, 0);
         for (_, room) in rooms {
             participants += room.participants.len();
             tracks += room.tracks.len();
             let flowing = room.participants.iter().flat_map(|(_, person)| &person.subscriptions);
-            subscriptions += flowing.filter(|(_, sub)| sub.is_flowing()).count();
+            let flowing = flowing.filter(|(_, sub)| sub.is_flowing());
+            for (_, sub) in flowing {
+                *(if sub.paused_by_us { &mut paused } else { &mut subscriptions }) += 1u64;
+            }
         }
         counters.rooms = rooms.len() as u64;
         counters.participants = participants as u64;
         counters.tracks = tracks as u64;
-        counters.subscriptions = subscriptions as u64;
+        counters.subscriptions = subscriptions;
+        counters.paused = paused;
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::api::MediaKind;
 use super::context::{Context, ticks};
 use super::keyframes::Need;
+use super::link::Link;
 use super::participant::Participant;
 use super::quality::WINDOW;
 use super::room::Room;
@@ -48,8 +49,8 @@ impl Room {
                 Rtcp::Fir { sender: _, entries } => {
                     entries.for_each(|(media, _)| self.keyframe_wanted(ctx, key, media));
                 }
-                // The estimate towards subscribers is not used yet.
-                Rtcp::Twcc(_) | Rtcp::Remb { .. } => {}
+                Rtcp::Twcc(packet) => self.arrivals_came(ctx, key, packet),
+                Rtcp::Remb { bitrate_bps } => self.estimate_came(ctx, key, bitrate_bps),
                 // A track ends by its section, not by its stream.
                 Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
             }
@@ -83,6 +84,7 @@ impl Room {
         ctx.counters.lost_out += u64::try_from(more).unwrap_or(0);
         sub.reported_lost = block.lost;
         person.protection.report(block.fraction_lost);
+        let mut told = None;
         if block.lsr != 0 {
             // RFC 3550 §6.4.1, in 1/65536 s.
             let passed = ntp.wrapping_sub(block.lsr).wrapping_sub(block.dlsr);
@@ -93,7 +95,12 @@ impl Room {
                 // A report that was held up on its way is believed only when others follow.
                 let before = person.round_trip;
                 person.round_trip = measured.min((before * 3 + measured) / 4);
+                told = Some(measured);
             }
+        }
+        let estimator = person.link.as_mut().and_then(|link| link.estimator.as_mut());
+        if let Some(estimator) = estimator {
+            estimator.report(ctx.now, block.fraction_lost, told);
         }
     }
 
@@ -127,6 +134,7 @@ impl Room {
             self.peer_timeout(ctx, key);
             self.ask_for_sections(ctx, key);
         }
+        self.links_due(ctx);
         self.lifecycle(ctx);
         self.wishes_due(ctx);
         for track in self.track_keys() {
@@ -140,9 +148,10 @@ impl Room {
                 if let Some(track) = self.tracks.get_mut(track) {
                     track.measure(ctx.now);
                 }
-                self.retarget(ctx, track);
+                self.retarget_voice(ctx, track);
                 self.review_demand(ctx, track);
             }
+            self.share_links(ctx);
             self.watch_pictures(ctx.now);
             self.report_changes(ctx);
         }
@@ -166,7 +175,8 @@ impl Room {
         let regular = regular.into_iter().filter(|_| flowing);
         let people = self.participants.iter().flat_map(|(_, other)| {
             let peer = other.link.as_ref().and_then(|link| link.peer.poll_timeout());
-            [peer, other.negotiation.due(), other.wants.due()]
+            let link = other.link.as_ref().and_then(Link::due);
+            [peer, link, other.negotiation.due(), other.wants.due()]
         });
         let layers = self.tracks.iter().flat_map(|(_, track)| &track.layers);
         let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframes.due()]);

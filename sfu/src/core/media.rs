@@ -238,7 +238,7 @@ impl Room {
         let class = if track.kind() == MediaKind::Video { Class::Video } else { Class::Audio };
         let olds = track.sounds.before(packet.index, packet.timestamp);
         let packet = &Packet { olds, ..*packet };
-        let mut waiting = false;
+        let (mut waiting, mut held) = (false, None);
         for (subscriber, subscription) in &track.subscribers {
             let Some(person) = self.participants.get_mut(*subscriber) else { continue };
             let Some(sub) = person.subscriptions.get_mut(*subscription) else { continue };
@@ -258,11 +258,17 @@ impl Room {
                             hearing::echo(ctx, link, sub, &shift, packet);
                         }
                     }
+                    if len == Some(0) {
+                        held = held.into_iter().chain(link.due()).min();
+                    }
                 }
                 Verdict::NeedsKeyframe => waiting = true,
                 Verdict::Drop => {}
             }
             waiting |= sub.waits();
+        }
+        if let Some(due) = held {
+            self.wake(due);
         }
         waiting
     }

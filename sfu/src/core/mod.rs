@@ -1,7 +1,9 @@
 //! The pure part of the engine. No runtime, socket, thread, clock, lock or randomness of its own.
 
+mod allocator;
 pub mod api;
 mod asking;
+mod bandwidth;
 pub mod bwe;
 mod cache;
 pub mod codec;
@@ -22,6 +24,7 @@ mod link;
 mod media;
 mod negotiation;
 mod outgoing;
+mod pacer;
 mod participant;
 pub mod peer;
 mod peering;

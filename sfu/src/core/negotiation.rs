@@ -176,7 +176,7 @@ impl Room {
         };
         participant.negotiation.session = u64::from(ctx.rng.next_u32());
         let peer = Peer::new(ctx.now, config).map_err(|_| LeaveReason::MediaFailure)?;
-        participant.link = Some(Link::new(peer, route, ctx.ssrc(), active));
+        participant.link = Some(Link::new(ctx.now, peer, route, ctx.ssrc(), active));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::api::{
     ClientTraits, Grant, Join, ParticipantSid, ParticipantState, Profile, SessionKey,
     TrackPermission, TrackSid,
 };
+use super::bandwidth::Downlink;
 use super::bwe::Estimator;
 use super::layers::Wish;
 use super::link::Link;
@@ -64,6 +65,10 @@ pub(super) struct Participant {
     pub(super) data: DataState,
     /// How loud it is.
     pub(super) voice: Voice,
+    /// How it is sent to.
+    pub(super) downlink: Downlink,
+    /// Its videos may be paused when its link carries too little.
+    pub(super) allow_pause: bool,
     /// Last measured round trip.
     pub(super) round_trip: Duration,
     /// Redundancy of the sound it gets.
@@ -182,6 +187,8 @@ impl Participant {
             audience: Audience { everyone: true, allowed: Vec::new() },
             data: DataState::default(),
             voice: Voice::default(),
+            downlink: Downlink::default(),
+            allow_pause: join.allow_pause,
             round_trip: Duration::from_millis(100),
             protection: Protection::default(),
             described: FxHashMap::default(),

@@ -12,6 +12,7 @@ impl Room {
         let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
         let Some(link) = link else { return };
         link.flush(ctx.departures, ctx.counters);
+        link.note_path(ctx.now);
         if let Some(at) = link.peer.poll_timeout() {
             self.wake(at);
         }

@@ -43,6 +43,8 @@ pub(super) struct Room {
     pub(super) deadline: Option<Instant>,
     /// Next feedback to publishers.
     pub(super) feedback_at: Instant,
+    /// Next sharing out of links.
+    pub(super) shares_at: Instant,
     /// Next reports.
     pub(super) reports_at: Instant,
     /// Next comparison of speakers.
@@ -82,6 +84,7 @@ impl Room {
             order: 0,
             deadline: None,
             feedback_at: ctx.now,
+            shares_at: ctx.now,
             reports_at: ctx.now,
             speakers_at: ctx.now,
             quality_at: ctx.now + WINDOW,

@@ -4,7 +4,6 @@ use rand_chacha::rand_core::Rng as _;
 
 use super::api::{MediaKind, SessionEvent, TrackSid};
 use super::context::Context;
-use super::keyframes::Need;
 use super::ladder::Target;
 use super::room::Room;
 use super::subscription::{Streams, Subscription};
@@ -101,29 +100,31 @@ impl Room {
         Some(track.info.sid)
     }
 
-    /// Chooses the target layer of a track's subscriptions anew, and asks for keyframes where one is
-    /// needed to get there.
+    /// Chooses anew what the subscriptions of a track get.
     pub(super) fn retarget(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(track) = self.tracks.get(key) else { return };
-        let mut wanted = 0u32;
-        for (subscriber, subscription) in &track.subscribers {
-            let Some(person) = self.participants.get_mut(*subscriber) else { continue };
-            let reached = person.link.as_ref().is_some_and(|link| link.peer.path().is_some());
-            let Some(sub) = person.subscriptions.get_mut(*subscription) else { continue };
-            sub.target = track.ceiling(&sub.wish, ctx.now).or(sub.target).or_else(|| {
-                // The first packet may come any moment, and is not to be missed.
-                (track.layers.len() == 1).then_some(Target::whole(0))
-            });
-            let stream = sub.wanted().filter(|_| reached && sub.is_flowing());
-            if let Some(stream) = stream.filter(|_| sub.stream() != sub.wanted() || sub.waits()) {
-                wanted |= 1 << stream.min(31);
-            }
+        if track.kind() == MediaKind::Audio {
+            return self.retarget_voice(ctx, key);
         }
-        if track.kind() == MediaKind::Video {
-            for layer in 0..track.layers.len().min(32) {
-                if wanted & 1 << layer != 0 {
-                    self.ask_keyframe(ctx, key, layer, Need::Start);
-                }
+        // A video shares the link with others, so all of them are looked at.
+        let subscribers: Vec<usize> = track.subscribers.iter().map(|(person, _)| *person).collect();
+        for subscriber in subscribers {
+            self.share_link(ctx, subscriber);
+        }
+    }
+
+    /// Voices are forwarded whole, whatever else is.
+    pub(super) fn retarget_voice(&mut self, ctx: &Context<'_>, key: usize) {
+        let Some(track) = self.tracks.get(key) else { return };
+        if track.kind() != MediaKind::Audio {
+            return;
+        }
+        for (subscriber, subscription) in &track.subscribers {
+            let person = self.participants.get_mut(*subscriber);
+            let sub = person.and_then(|person| person.subscriptions.get_mut(*subscription));
+            if let Some(sub) = sub {
+                let whole = Some(Target::whole(0));
+                sub.target = track.ceiling(&sub.wish, ctx.now).or(sub.target).or(whole);
             }
         }
     }

@@ -114,6 +114,8 @@ pub(super) struct Subscription {
     pub(super) target: Option<Target>,
     /// What it gets.
     pub(super) current: Option<Target>,
+    /// The link carries too little for it: nothing is sent.
+    pub(super) paused_by_us: bool,
     /// Packets sent, repair not counted.
     pub(super) packets: u32,
     /// Payload octets sent.
@@ -181,6 +183,7 @@ impl Subscription {
             wish,
             target: None,
             current: None,
+            paused_by_us: false,
             packets: 0,
             octets: 0,
             reported_lost: 0,

@@ -1,6 +1,6 @@
 //! Writing a packet with the numbers that one subscriber sees.
 
-use super::{Packet, Subscription};
+use super::{Binding, Packet, Subscription};
 use crate::core::descriptor::mask_targets;
 use crate::core::frames::Ids;
 use crate::core::protection::Redundancy;
@@ -86,6 +86,33 @@ impl Subscription {
         out.extend_from_slice(&original.to_be_bytes());
         append_payload(out, packet, shift);
         Some(len)
+    }
+
+    /// Whether its repair stream can carry padding that the receiver reports on.
+    pub(in crate::core) fn takes_padding(&self) -> bool {
+        let numbered = |binding: &Binding| binding.repair_type.is_some() && binding.number_id != 0;
+        self.binding.as_ref().is_some_and(numbered)
+    }
+
+    /// Appends a packet of padding on the repair stream, of so many bytes behind the header.
+    pub(in crate::core) fn write_padding(&mut self, out: &mut Vec<u8>, len: u8) -> Option<usize> {
+        let Binding { number_id, repair_type, .. } = *self.binding.as_ref()?;
+        self.repair_sequence = self.repair_sequence.wrapping_add(1);
+        let start = out.len();
+        let header = rtp::write_header(
+            out,
+            false,
+            repair_type?,
+            self.repair_sequence,
+            self.sent.at.map_or(0, |(_, timestamp)| timestamp),
+            self.repair_ssrc,
+            &[(number_id, &[0, 0][..])],
+        );
+        // RFC 3550 §5.1: the P bit, and the last byte counts all of them.
+        *out.get_mut(start)? |= 0x20;
+        out.resize(start + header + usize::from(len), 0);
+        *out.last_mut()? = len;
+        Some(header)
     }
 
     fn header(
