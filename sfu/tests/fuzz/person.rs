@@ -323,9 +323,13 @@ impl Person {
         let repairs = sections.flat_map(|section| &section.fid);
         let repaired = repairs.into_iter().find(|(_, repair)| *repair == header.ssrc);
         if let Some((media, _)) = repaired {
-            let (original, payload) = payload.split_first_chunk().unwrap();
             let fresh = self.repair_numbers.insert((header.ssrc, header.sequence));
             assert!(fresh, "a repair number was used twice");
+            // Padding alone is a probe.
+            if payload.is_empty() {
+                return;
+            }
+            let (original, payload) = payload.split_first_chunk().unwrap();
             let stream = self.streams.entry(*media).or_default();
             stream.put(u16::from_be_bytes(*original), header.timestamp, payload, true);
         } else {

@@ -20,6 +20,7 @@ use bedside_sfu::core::rtp::{self, Header};
 use bedside_sfu::core::sdp::{
     self, Description, Direction, Extension, Local, OfferSection, PayloadType, SectionKind, Setup,
 };
+use bedside_sfu::core::twcc::Recorder;
 use bytes::Bytes;
 use rand_chacha::rand_core::SeedableRng as _;
 
@@ -30,6 +31,9 @@ use crate::world::server;
 
 /// How often a subscriber asks again for what it misses.
 const ASK_EACH: Duration = Duration::from_millis(60);
+
+/// How often a subscriber tells what arrived, as browsers do.
+const TELL_EACH: Duration = Duration::from_millis(50);
 
 /// One packet as a subscriber saw it.
 #[derive(Clone, Debug)]
@@ -53,6 +57,17 @@ pub struct Stream {
     highest: Option<u64>,
 }
 
+/// What a subscriber says about arrivals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// One packet of a hundred came; nothing can be received.
+    NothingCame,
+    /// Everything came in no time; 10 Gbit/s can be received.
+    AllAtOnce,
+    /// Numbers and times without sense.
+    Garbage,
+}
+
 pub struct Client {
     pub number: usize,
     pub name: String,
@@ -68,6 +83,12 @@ pub struct Client {
     pub obeys_questions: bool,
     /// Sends only what it was told that anybody wants.
     pub dynacast: bool,
+    /// Tells when packets arrived.
+    pub tells_arrivals: bool,
+    /// … and does not tell the truth.
+    pub lie: Option<Lie>,
+    /// Its videos may be paused.
+    pub allow_pause: bool,
     /// Reads no answers.
     pub quiet: bool,
     pub setup_sent: Setup,
@@ -78,6 +99,11 @@ pub struct Client {
     pub repair_packets: u64,
     /// Sends sound again when asked, as browsers do.
     pub repeats_sound: bool,
+    pub padding_packets: u64,
+    /// Bytes of all media that came.
+    pub octets: u64,
+    /// Packets with and without a transport-wide number.
+    pub numbered: (u64, u64),
     pub log: Vec<SessionEvent>,
     pub others: BTreeMap<ParticipantSid, ParticipantInfo>,
     pub published: BTreeMap<String, TrackInfo>,
@@ -95,6 +121,8 @@ pub struct Client {
     twcc: u16,
     next_ask: Option<Instant>,
     sealed_sounds: BTreeMap<(u32, u16), Vec<u8>>,
+    arrivals: Option<Recorder>,
+    next_told: Option<Instant>,
     outgoing: Vec<(Path, Vec<u8>)>,
 }
 
@@ -121,6 +149,9 @@ impl Client {
             asks_again: false,
             obeys_questions: true,
             dynacast: false,
+            tells_arrivals: true,
+            lie: None,
+            allow_pause: true,
             quiet: false,
             setup_sent: Setup::ActPass,
             peer: None,
@@ -130,6 +161,9 @@ impl Client {
             repair_packets: 0,
             repeats_sound: false,
             sealed_sounds: BTreeMap::new(),
+            padding_packets: 0,
+            octets: 0,
+            numbered: (0, 0),
             log: Vec::new(),
             others: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -146,6 +180,8 @@ impl Client {
             offers: 0,
             twcc: 0,
             next_ask: None,
+            arrivals: None,
+            next_told: None,
             outgoing: Vec::new(),
         };
         client.sections.push(section("data", SectionKind::Application, Direction::SendRecv));
@@ -323,7 +359,8 @@ impl Client {
         let peer = self.peer.as_ref()?;
         let media = peer.path().is_some();
         let sources = self.sources.iter().filter(|_| media).map(Source::due);
-        sources.chain(peer.poll_timeout()).chain(self.next_ask.filter(|_| media)).min()
+        let tells = self.next_told.filter(|_| media && self.tells_arrivals);
+        sources.chain(peer.poll_timeout()).chain(self.next_ask.filter(|_| media)).chain(tells).min()
     }
 
     pub fn work(&mut self, now: Instant) {
@@ -353,6 +390,34 @@ impl Client {
         if self.asks_again {
             self.ask_again(now);
         }
+        if self.tells_arrivals {
+            self.tell_arrivals(now);
+        }
+    }
+
+    fn tell_arrivals(&mut self, now: Instant) {
+        if self.next_told.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_told = None;
+        while let Some(arrivals) = self.arrivals.as_mut().filter(|arrivals| arrivals.pending()) {
+            let mut packet = Vec::new();
+            arrivals.write(&mut packet, 1, 2);
+            if self.lie == Some(Lie::Garbage) {
+                let at = 12 + self.numbered.0 as usize % (packet.len() - 12);
+                packet[at] ^= self.numbered.0 as u8 | 1;
+            }
+            self.send_rtcp(|out| out.extend_from_slice(&packet));
+        }
+        let bits: u32 = match self.lie {
+            Some(Lie::NothingCame) => 0,
+            Some(Lie::AllAtOnce) => 16 << 18 | 160_000,
+            Some(Lie::Garbage) | None => return,
+        };
+        // draft-alvestrand-rmcat-remb-03 §2.2.
+        let remb = [0x8F, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B'];
+        let rest = (1 << 24 | bits).to_be_bytes();
+        self.send_rtcp(|out| out.extend_from_slice(&[&remb[..], &rest, &[0, 0, 0, 9]].concat()));
     }
 
     fn ask_again(&mut self, now: Instant) {
@@ -435,11 +500,17 @@ impl Client {
     fn media(&mut self, now: Instant, packet: &[u8]) {
         let header = Header::parse(packet).unwrap();
         let payload = rtp::payload(packet, &header).unwrap();
+        self.octets += packet.len() as u64;
+        self.note_arrival(now, packet);
         let repair = self.answer.iter().flat_map(|answer| &answer.sections).find_map(|section| {
             section.fid.iter().find(|(_, repair)| *repair == header.ssrc).map(|(media, _)| *media)
         });
         let (ssrc, sequence, payload) = match repair {
             Some(media) => {
+                if payload.is_empty() {
+                    self.padding_packets += 1;
+                    return;
+                }
                 self.repair_packets += 1;
                 let (original, payload) = payload.split_first_chunk().unwrap();
                 (media, u16::from_be_bytes(*original), payload)
@@ -464,6 +535,26 @@ impl Client {
             payload: payload.to_vec(),
         };
         self.streams.entry(ssrc).or_default().put(sequence, seen);
+    }
+
+    fn note_arrival(&mut self, now: Instant, packet: &[u8]) {
+        let number = rtp::extensions(packet).next().filter(|(id, _)| *id == TWCC);
+        let Some((_, number)) = number else {
+            self.numbered.1 += 1;
+            return;
+        };
+        self.numbered.0 += 1;
+        let number = u16::from_be_bytes(number.try_into().unwrap());
+        let arrivals = self.arrivals.get_or_insert_with(|| Recorder::new(now));
+        match self.lie {
+            Some(Lie::NothingCame) if number % 100 != 0 => {}
+            Some(Lie::AllAtOnce) => {
+                let at = self.next_told.unwrap_or(now + TELL_EACH) - TELL_EACH;
+                (0..3).for_each(|more| arrivals.record(number.wrapping_add(more), at));
+            }
+            _ => arrivals.record(number, now),
+        }
+        self.next_told.get_or_insert(now + TELL_EACH);
     }
 
     fn control(&mut self, now: Instant, compound: &[u8]) {

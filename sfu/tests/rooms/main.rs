@@ -7,6 +7,7 @@
     reason = "scenarios may fail loudly"
 )]
 
+mod bandwidth;
 mod client;
 mod data;
 mod dynacast;
@@ -15,6 +16,7 @@ mod hostile;
 mod line;
 mod lipsync;
 mod people;
+mod pipe;
 mod quality;
 mod repair;
 mod sound;

@@ -63,6 +63,7 @@ fn room(seed: u8, red: bool) -> Room {
     world.delay = DELAY;
     let mut join = |name: &str, reads_red: bool, asks_again: bool| {
         world.join_as(name, Default::default(), |client| {
+            client.tells_arrivals = false;
             client.reads_red = reads_red;
             client.asks_again = asks_again;
             client.receive_on(1, 0);
@@ -71,6 +72,7 @@ fn room(seed: u8, red: bool) -> Room {
     let (reader, plain, asker) =
         (join("reader", true, false), join("plain", false, false), join("asker", false, true));
     let patient = world.join_as("patient", Default::default(), |client| {
+        client.tells_arrivals = false;
         client.repeats_sound = true;
     });
     world.run_ms(1_000);
@@ -214,6 +216,7 @@ fn encrypted_sound_is_never_wrapped() {
     let mut world = World::new(Crypto::Clear);
     world.delay = DELAY;
     let reader = world.join_as("reader", Default::default(), |client| {
+        client.tells_arrivals = false;
         client.reads_red = true;
         client.receive_on(1, 0);
     });

@@ -34,6 +34,8 @@ pub struct Encoding {
     /// [`VP8`], [`VP9`], [`H264`] or [`AV1`].
     pub payload_type: u8,
     pub keyframe_wanted: bool,
+    /// So many times as long as other pictures.
+    pub keyframes_are: usize,
     pub keyframes_asked: Vec<Instant>,
     pub resent: u64,
     in_keyframe: bool,
@@ -152,6 +154,7 @@ impl Encoding {
             shape,
             payload_type: VP8,
             keyframe_wanted: true,
+            keyframes_are: 1,
             keyframes_asked: Vec::new(),
             resent: 0,
             in_keyframe: false,
@@ -227,12 +230,13 @@ impl Encoding {
         self.in_keyframe = key;
         self.picture = (self.picture + 1) & 0x7FFF;
         self.tl0 = self.tl0.wrapping_add(1);
-        for at in 0..self.shape.1 {
+        let packets = self.shape.1 * if key { self.keyframes_are } else { 1 };
+        for at in 0..packets {
             let mut payload = self.head(key, at == 0);
             payload.extend_from_slice(&frame.to_be_bytes());
             payload.extend_from_slice(self.rid.as_bytes());
             payload.resize(self.shape.0, at as u8);
-            let marker = at + 1 == self.shape.1;
+            let marker = at + 1 == packets;
             self.media(marker, self.shows(u64::from(ms) * 1_000, 90_000), payload, mid, twcc, send);
         }
     }

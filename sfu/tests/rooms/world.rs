@@ -1,7 +1,7 @@
 //! A room without a socket: the engine, its clients and the network between them, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::client::Client;
 use crate::line::Line;
+use crate::pipe::Pipe;
 use crate::source::Source;
 
 pub const ROOM: RoomKey = RoomKey(1);
@@ -39,6 +40,8 @@ pub struct World {
     /// Of media, towards the server and from it: 0..=1.
     pub loss: (f64, f64),
     pub line: Line,
+    /// From the server to single clients.
+    pub pipes: BTreeMap<usize, Pipe>,
     pub crypto: Crypto,
     identity: Arc<Identity>,
     rng: Rng,
@@ -101,6 +104,7 @@ impl World {
             delay: Duration::from_millis(10),
             loss: (0.0, 0.0),
             line: Line::default(),
+            pipes: BTreeMap::new(),
             crypto,
             identity,
             rng: Rng::from_seed([8; 32]),
@@ -147,7 +151,7 @@ impl World {
             grant,
             auto_subscribe: client.auto_subscribe,
             adaptive_stream: client.adaptive,
-            allow_pause: true,
+            allow_pause: client.allow_pause,
             client: ClientTraits {
                 dtls_active: client.server_active,
                 reads_red: client.reads_red,
@@ -349,12 +353,15 @@ impl World {
     }
 
     fn fly(&mut self, to: Option<usize>, path: Path, bytes: Vec<u8>) {
+        let pipe = to.and_then(|to| self.pipes.get_mut(&to));
+        let through = pipe.map_or(Some(self.now), |pipe| pipe.pass(self.now, bytes.len()));
+        let Some(through) = through else { return };
         let media = bytes.first().is_some_and(|first| *first >= 128);
         let copies = 1 + u64::from(media && self.line.doubles(&mut self.rng));
         for _ in 0..copies {
             self.flown += 1;
             let jitter = self.line.more_delay(&mut self.rng);
-            let at = self.now + self.delay + if media { jitter } else { Duration::ZERO };
+            let at = through + self.delay + if media { jitter } else { Duration::ZERO };
             self.flights.push(Reverse((at, self.flown, to, path, bytes.clone())));
         }
     }
