@@ -350,3 +350,61 @@ impl Top {
         self.layer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P, B and E, Z; spatial and temporal layer.
+    fn vp9(frames: &mut Frames, at: u32, layer: (u8, u8), key: bool, alone: bool) -> Frame {
+        let first = 0xAC | u8::from(!key) << 6 | u8::from(alone);
+        let payload = [first, 0x81, at as u8, layer.1 << 5 | layer.0 << 1, 0, 0xAA];
+        frames.read(Codec::Vp9, at, &payload, &[]).frame
+    }
+
+    #[test]
+    fn layers_that_stand_alone_are_for_their_own_viewers_only() {
+        let mut frames = Frames::default();
+        for spatial in 0..3 {
+            vp9(&mut frames, 1, (spatial, 0), true, false);
+        }
+        let low = vp9(&mut frames, 2, (0, 1), false, true);
+        assert_eq!(low.needed, from(0, 1));
+        let top = vp9(&mut frames, 2, (2, 1), false, true);
+        assert_eq!(top.needed, from(2, 1) | from(3, 1), "and of those who want even more");
+        let key = vp9(&mut frames, 3, (0, 0), true, false);
+        assert_eq!((key.needed, key.opens), (ALL, ALL));
+        assert!(key.place().shared && !low.place().shared);
+    }
+
+    #[test]
+    fn a_top_layer_that_stopped_is_given_up() {
+        let mut frames = Frames::default();
+        for spatial in 0..3 {
+            vp9(&mut frames, 1, (spatial, 0), true, false);
+        }
+        let mut tops = (2..30).map(|at| {
+            vp9(&mut frames, at, (0, 0), false, true);
+            vp9(&mut frames, at, (1, 0), false, true).top
+        });
+        assert_eq!(tops.next(), Some(2));
+        assert_eq!(tops.last(), Some(1));
+    }
+
+    #[test]
+    fn bytes_at_random_are_survived() {
+        use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+        let mut rng = crate::core::Rng::seed_from_u64(5);
+        let mut frames = Frames::default();
+        let codecs = [Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H264, Codec::Opus, Codec::Other];
+        for _ in 0..20_000 {
+            let mut bytes = [0; 40];
+            rng.fill_bytes(&mut bytes);
+            let (payload, descriptor) = bytes.split_at(rng.next_u32() as usize % 40);
+            for codec in codecs {
+                let read = frames.read(codec, rng.next_u32(), payload, descriptor);
+                assert!(read.frame.spatial <= HIGHEST && read.frame.top <= HIGHEST);
+            }
+        }
+    }
+}
