@@ -26,6 +26,8 @@ const CALM: u32 = 500;
 const MIN_RETRY: Duration = Duration::from_millis(20);
 /// So many answers in a row that came after several requests are no accident.
 const UNCLEAR: u32 = 8;
+/// The weight of one packet in the smoothed loss.
+const SMOOTHING: f32 = 1.0 / 64.0;
 /// From this loss on requests are doubled.
 const LOSSY: f32 = 0.04;
 /// A request is doubled after this: not in the same burst of loss, if it is short.
@@ -72,6 +74,8 @@ pub(super) struct Asking {
     wait: Duration,
     /// Packets in order since the wait was last changed.
     in_order: u32,
+    /// Smoothed share of packets that are missing at first; lines are often bad both ways.
+    loss: f32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +148,7 @@ impl Trip {
 impl Asking {
     /// The next packet in order came.
     pub(super) fn in_order(&mut self) {
+        self.loss -= self.loss * SMOOTHING;
         self.in_order += 1;
         if self.in_order >= CALM {
             self.in_order = 0;
@@ -154,6 +159,7 @@ impl Asking {
     /// Packets are missing. Returns when to ask for them, and how many are too many to wait for.
     pub(super) fn miss(&mut self, now: Instant, gap: Range<u64>) -> (Instant, u64) {
         let ask_at = now + self.wait.max(GATHER);
+        self.loss += (1.0 - self.loss) * SMOOTHING * (gap.end - gap.start).min(8) as f32;
         let room = MAX_MISSING.saturating_sub(self.missing.len());
         let refused = (gap.end - gap.start).saturating_sub(room as u64);
         let new = |index| Missing { index, since: now, asked: 0, rounds: 0, last: now, ask_at };
@@ -226,6 +232,7 @@ impl Asking {
     ) {
         let answer = self.trip.patience(patience.round_trip);
         let usual = self.round_trip(patience.round_trip);
+        let doubled = patience.doubled || self.loss >= LOSSY;
         let mut due: Option<Instant> = None;
         self.missing.retain_mut(|missing| {
             let waited = now.saturating_duration_since(missing.since);
@@ -238,7 +245,7 @@ impl Asking {
                 let in_time = waited + usual <= patience.limit;
                 if in_time && into.len() < MAX_ASKED {
                     into.push(missing.index as u16);
-                    at = missing.asked_for(now, answer, patience.doubled);
+                    at = missing.asked_for(now, answer, doubled);
                 } else if in_time {
                     at = now + GATHER;
                 } else {
@@ -290,6 +297,7 @@ mod tests {
 
     /// A gap that is answered after a time.
     fn answer(asking: &mut Asking, now: Instant, index: u64, took: Duration) {
+        (0..200).for_each(|_| asking.in_order());
         asking.miss(now, index..index + 1);
         asks(asking, now + ms(1), &Patience::video(GUESS, 0.0));
         asking.came(now + ms(1) + took, index, Via::Repair);

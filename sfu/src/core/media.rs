@@ -311,6 +311,7 @@ impl Room {
         let Some(person) = self.participants.get_mut(key) else { return };
         // Those who ask again after their own round trip must not come too early for ours.
         let round_trip = person.round_trip * 7 / 10;
+        let times = person.repair_times();
         let Some(at) = person.sending.get(&media) else { return };
         let Some(sub) = person.subscriptions.get_mut(*at) else { return };
         let Some(track) = self.tracks.get(sub.track) else { return };
@@ -352,9 +353,14 @@ impl Room {
                 ids: Ids::of(track.codec, kept.payload),
                 payload: kept.payload,
             };
-            let write = |out: &mut Vec<u8>| sub.write_repair(out, &shift, &packet);
-            if send_repair(ctx, link, write) {
-                ctx.counters.rtx_out += 1;
+            for time in 0..times {
+                if time > 0 && !sub.spend() {
+                    break;
+                }
+                let write = |out: &mut Vec<u8>| sub.write_repair(out, &shift, &packet);
+                if send_repair(ctx, link, write) {
+                    ctx.counters.rtx_out += 1;
+                }
             }
         }
     }

@@ -28,6 +28,9 @@ const JOIN_LIMIT: Duration = Duration::from_secs(60);
 /// Below this a line has no room for a sound twice.
 const TIGHT_BPS: u64 = 100_000;
 
+/// From this loss on repair is sent twice.
+const LOSSY: f32 = 0.08;
+
 /// A participant and all that is its own.
 #[derive(Debug)]
 pub(super) struct Participant {
@@ -210,6 +213,12 @@ impl Participant {
     /// Whether the way to it has room for little more than sound as it is.
     pub(super) fn downlink_is_tight(&self) -> bool {
         self.estimator().is_some_and(|estimator| estimator.target_bps() < TIGHT_BPS)
+    }
+
+    /// How often a packet of a picture is repaired at once: an answer that is lost costs a viewer
+    /// another round trip of standstill.
+    pub(super) fn repair_times(&self) -> u32 {
+        if self.downlink_loss() >= LOSSY && !self.downlink_is_tight() { 2 } else { 1 }
     }
 
     /// The estimator of the way to it, while it hears of what arrives.

@@ -80,6 +80,8 @@ pub struct Client {
     pub reads_red: bool,
     pub has_video_codec: bool,
     pub asks_again: bool,
+    /// Asks at once, and again after this long, as browsers do after a round trip.
+    pub asks_after: Option<Duration>,
     pub obeys_questions: bool,
     /// Sends only what it was told that anybody wants.
     pub dynacast: bool,
@@ -120,6 +122,7 @@ pub struct Client {
     offers: u32,
     twcc: u16,
     next_ask: Option<Instant>,
+    asked: BTreeMap<(u32, u64), Instant>,
     sealed_sounds: BTreeMap<(u32, u16), Vec<u8>>,
     arrivals: Option<Recorder>,
     next_told: Option<Instant>,
@@ -147,6 +150,8 @@ impl Client {
             reads_red: false,
             has_video_codec: true,
             asks_again: false,
+            asks_after: None,
+            asked: BTreeMap::new(),
             obeys_questions: true,
             dynacast: false,
             tells_arrivals: true,
@@ -424,13 +429,25 @@ impl Client {
         if self.next_ask.is_some_and(|at| at > now) {
             return;
         }
-        self.next_ask = Some(now + ASK_EACH);
+        let each = self.asks_after.map_or(ASK_EACH, |_| Duration::from_millis(10));
+        self.next_ask = Some(now + each);
         let mut asks = Vec::new();
         for (ssrc, stream) in &self.streams {
-            let Some(missing) = stream.missing() else { continue };
-            let newest = stream.highest.unwrap_or(0);
-            let recent = missing.into_iter().filter(|at| newest - at < 500);
-            let lost: Vec<u16> = recent.map(|at| at as u16).collect();
+            let Some((first, newest)) = stream.seen.keys().next().copied().zip(stream.highest)
+            else {
+                continue;
+            };
+            let recent = first.max(newest.saturating_sub(500))..newest;
+            let recent = recent.filter(|at| !stream.seen.contains_key(at));
+            let asked = &mut self.asked;
+            let due = recent.filter(|at| {
+                let Some(after) = self.asks_after else { return true };
+                let last = asked.entry((*ssrc, *at)).or_insert(now - after);
+                let due = now - *last >= after;
+                *last = if due { now } else { *last };
+                due
+            });
+            let lost: Vec<u16> = due.map(|at| at as u16).collect();
             if !lost.is_empty() {
                 asks.push((*ssrc, lost));
             }

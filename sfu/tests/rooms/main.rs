@@ -16,6 +16,7 @@ mod hostile;
 mod line;
 mod lipsync;
 mod people;
+mod picture;
 mod pipe;
 mod quality;
 mod repair;

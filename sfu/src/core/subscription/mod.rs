@@ -462,6 +462,15 @@ impl Subscription {
         Some(found)
     }
 
+    /// Takes the price of one more repair from what was earned; `false`: there is nothing left.
+    pub(super) const fn spend(&mut self) -> bool {
+        let left = self.credit.checked_sub(1);
+        if let Some(left) = left {
+            self.credit = left;
+        }
+        left.is_some()
+    }
+
     /// What to subtract from the current layer's media clock; `None` while nothing flows.
     pub(super) fn clock_shift(&self) -> Option<u32> {
         self.spans.current().map(|_| self.clock.exact())
