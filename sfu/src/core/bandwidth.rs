@@ -209,6 +209,9 @@ impl Room {
         let mut claims = Vec::new();
         let mut rulings = Vec::new();
         let limit = person.downlink.limit_bps;
+        if let Some(link) = person.link.as_mut().filter(|_| limit.is_none()) {
+            link.pacer.set_rates(now, 0, 0);
+        }
         for (at, sub) in &person.subscriptions {
             let Some(track) = self.tracks.get(sub.track).filter(|track| is_video(track)) else {
                 continue;
