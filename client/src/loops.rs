@@ -42,7 +42,8 @@ impl Content {
 pub(crate) struct Loops {
     /// VP8 frames, the first a keyframe.
     face: Vec<Frame>,
-    layers: [Vec<Frame>; 3],
+    /// Of each size, the best quality first.
+    layers: [Vec<Vec<Frame>>; 3],
     /// Opus packets.
     pub(crate) audio: Vec<Vec<u8>>,
 }
@@ -67,26 +68,45 @@ impl Loops {
         LOOPS.get_or_init(|| Self {
             face: read_ivf(include_bytes!("../media/face.ivf"), &[0]),
             layers: [
-                read_ivf(include_bytes!("../media/layer-90.ivf"), &TEMPORAL),
-                read_ivf(include_bytes!("../media/layer-180.ivf"), &TEMPORAL),
-                read_ivf(include_bytes!("../media/layer-360.ivf"), &TEMPORAL),
+                vec![layered(include_bytes!("../media/layer-90-40.ivf"))],
+                vec![
+                    layered(include_bytes!("../media/layer-180-100.ivf")),
+                    layered(include_bytes!("../media/layer-180-60.ivf")),
+                    layered(include_bytes!("../media/layer-180-40.ivf")),
+                ],
+                vec![
+                    layered(include_bytes!("../media/layer-360-300.ivf")),
+                    layered(include_bytes!("../media/layer-360-200.ivf")),
+                    layered(include_bytes!("../media/layer-360-130.ivf")),
+                ],
             ],
             audio: read_ogg(include_bytes!("../media/hum.ogg")),
         })
     }
 
-    /// The frames of a loop; none of the tone.
-    pub(crate) fn frames(&self, content: Content) -> &[Frame] {
+    /// The qualities that a loop is there in.
+    pub(crate) fn qualities(&self, content: Content) -> usize {
+        match content {
+            Content::Tone | Content::Face => 1,
+            Content::Layer(layer) => self.layers.get(layer).map_or(1, Vec::len),
+        }
+    }
+
+    /// The frames of a loop, best quality 0; none of the tone.
+    pub(crate) fn frames(&self, content: Content, quality: usize) -> &[Frame] {
         match content {
             Content::Tone => &[],
             Content::Face => &self.face,
-            Content::Layer(layer) => self.layers.get(layer).map_or(&[], Vec::as_slice),
+            Content::Layer(layer) => {
+                let found = self.layers.get(layer).and_then(|qualities| qualities.get(quality));
+                found.map_or(&[], Vec::as_slice)
+            }
         }
     }
 
     /// The frame at a place in a loop.
-    pub(crate) fn frame(&self, content: Content, index: usize) -> Option<Frame> {
-        let frames = self.frames(content);
+    pub(crate) fn frame(&self, content: Content, quality: usize, index: usize) -> Option<Frame> {
+        let frames = self.frames(content, quality);
         frames.get(index % frames.len().max(1)).copied()
     }
 
@@ -97,21 +117,27 @@ impl Loops {
 
     /// The place of the first keyframe of a loop at `index` or after it.
     pub(crate) fn next_keyframe(&self, content: Content, index: usize) -> usize {
-        let is_key = |at: &usize| self.frame(content, *at).is_some_and(|frame| frame.key);
-        (index..index + self.frames(content).len()).find(is_key).unwrap_or(index)
+        // Keyframes are at the same places in every quality.
+        let is_key = |at: &usize| self.frame(content, 0, *at).is_some_and(|frame| frame.key);
+        (index..index + self.frames(content, 0).len()).find(is_key).unwrap_or(index)
     }
 
     /// Bytes of a loop in a second, and the packets they are cut into at the least.
-    pub(crate) fn rate(&self, content: Content, packet: usize) -> (usize, usize) {
+    pub(crate) fn rate(&self, content: Content, quality: usize, packet: usize) -> (usize, usize) {
         let sizes: Vec<usize> = match content {
             Content::Tone => self.audio.iter().map(Vec::len).collect(),
             Content::Face | Content::Layer(_) => {
-                self.frames(content).iter().map(|frame| frame.data.len()).collect()
+                self.frames(content, quality).iter().map(|frame| frame.data.len()).collect()
             }
         };
         let packets: usize = sizes.iter().map(|size| size.div_ceil(packet)).sum();
         (sizes.iter().sum::<usize>() / LOOP_SECONDS, packets / LOOP_SECONDS)
     }
+}
+
+/// A file whose frames have temporal layers.
+fn layered(file: &'static [u8]) -> Vec<Frame> {
+    read_ivf(file, &TEMPORAL)
 }
 
 /// Frames of an IVF file (32 bytes of header, then 12 bytes before each frame), in the temporal
@@ -182,14 +208,20 @@ mod tests {
     fn simulcast_layers_have_one_keyframe_and_three_temporal_layers() {
         let loops = Loops::shared();
         for (layer, rate) in [(0, 4_000..7_000), (1, 10_000..15_000), (2, 30_000..40_000)] {
-            let frames = loops.frames(Content::Layer(layer));
-            assert_eq!(frames.len(), 100);
-            assert!(frames[0].key && frames[1..].iter().all(|frame| !frame.key));
-            let turn: Vec<_> = frames[4..8].iter().map(|one| (one.temporal, one.syncs)).collect();
-            assert_eq!(turn, [(0, false), (2, true), (1, true), (2, false)]);
-            assert!(rate.contains(&loops.rate(Content::Layer(layer), 1200).0), "{layer}");
+            let content = Content::Layer(layer);
+            for quality in 0..loops.qualities(content) {
+                let frames = loops.frames(content, quality);
+                assert_eq!(frames.len(), 100);
+                assert!(frames[0].key && frames[1..].iter().all(|frame| !frame.key));
+                let turn: Vec<_> =
+                    frames[4..8].iter().map(|one| (one.temporal, one.syncs)).collect();
+                assert_eq!(turn, [(0, false), (2, true), (1, true), (2, false)]);
+            }
+            assert!(rate.contains(&loops.rate(content, 0, 1200).0), "{layer}");
+            let rates = (0..loops.qualities(content)).map(|one| loops.rate(content, one, 1200).0);
+            assert!(rates.is_sorted_by(|better, worse| better > worse));
         }
-        assert_eq!(loops.rate(Content::Tone, 1200).1, 50);
+        assert_eq!(loops.rate(Content::Tone, 0, 1200).1, 50);
     }
 
     #[test]

@@ -31,6 +31,8 @@ const SEALED: usize = 64;
 const AUDIO_LEVEL: u8 = 0x80 | 18;
 /// A stall that is made up for; after a longer one the time between is skipped.
 const MAX_BEHIND: Duration = Duration::from_millis(500);
+/// A better quality is waited for at least so long.
+const QUALITY_REST: Duration = Duration::from_secs(2);
 /// Rate credit that may be saved up, in time.
 const MAX_CREDIT: f64 = 0.2;
 
@@ -53,8 +55,9 @@ pub(crate) struct SendParameters {
 struct Sent {
     sequence: u16,
     timestamp: u32,
-    /// Place in the loop.
+    /// Place in the loop, of this quality.
     index: usize,
+    quality: usize,
     picture_id: u16,
     /// Number of the last frame of the lowest temporal layer.
     base: u8,
@@ -85,6 +88,9 @@ pub(crate) struct Sender {
     /// Bits a second that the link has for it; `None`: all it needs.
     allotted: Option<u64>,
     credit: f64,
+    /// Which of the loop's qualities is played, and since when.
+    quality: usize,
+    quality_at: Option<Instant>,
     parameters: Option<SendParameters>,
     /// The mid is sent until the other side has reported on the stream, as browsers do.
     announce_mid: bool,
@@ -150,6 +156,8 @@ impl Sender {
             redundancy: 0,
             allotted: None,
             credit: 0.0,
+            quality: 0,
+            quality_at: None,
             parameters: None,
             announce_mid: true,
             // Start below the middle: no wrap before the key exchange settles (RFC 3711 §3.3.1).
@@ -190,9 +198,13 @@ impl Sender {
         self.parameters.is_some()
     }
 
-    /// Bits a second with everything around the media.
+    /// Bits a second with everything around the media, in the best quality.
     pub(crate) fn full_rate(&self) -> u64 {
-        let (bytes, packets) = Loops::shared().rate(self.content, self.capacity());
+        self.rate_of(0)
+    }
+
+    fn rate_of(&self, quality: usize) -> u64 {
+        let (bytes, packets) = Loops::shared().rate(self.content, quality, self.capacity());
         let copies = match self.content {
             Content::Tone => usize::from(self.redundancy),
             Content::Face | Content::Layer(_) => 0,
@@ -201,14 +213,33 @@ impl Sender {
         ((bytes * (1 + copies) + packets * around) * 8) as u64
     }
 
-    /// Takes what the link has for it: frames are left out to keep to it, none comes at 0. A stream
-    /// that starts again starts with a keyframe.
-    pub(crate) fn allot(&mut self, allotted: Option<u64>) {
+    /// Takes what the link has for it: a lower quality, and if that does not suffice fewer frames; none
+    /// comes at 0. A stream that starts again, or changes its quality, does so with a keyframe.
+    pub(crate) fn allot(&mut self, now: Instant, allotted: Option<u64>) {
         if self.allotted == Some(0) && allotted != Some(0) {
             self.index = Loops::shared().next_keyframe(self.content, self.index);
             self.credit = 0.0;
         }
         self.allotted = allotted;
+        let Some(allotted) = allotted.filter(|bps| *bps > 0) else {
+            return if allotted.is_none() {
+                self.play_quality(now, 0)
+            };
+        };
+        let lowest = Loops::shared().qualities(self.content) - 1;
+        let fits = |quality: &usize| self.rate_of(*quality) <= allotted;
+        self.play_quality(now, (0..lowest).find(fits).unwrap_or(lowest));
+    }
+
+    /// Goes to a lower quality at once, to a better one when the last change is a while ago.
+    fn play_quality(&mut self, now: Instant, quality: usize) {
+        let rested =
+            self.quality_at.is_none_or(|at| now.saturating_duration_since(at) >= QUALITY_REST);
+        if quality > self.quality || quality < self.quality && rested {
+            self.quality = quality;
+            self.quality_at = Some(now);
+            self.index = Loops::shared().next_keyframe(self.content, self.index);
+        }
     }
 
     /// Whether frames go out now.
@@ -248,7 +279,11 @@ impl Sender {
 
     /// Whether the allotted rate leaves room for a frame now.
     fn affords(&mut self, interval: Duration) -> bool {
-        let (MediaKind::Video, Some(allotted)) = (self.kind(), self.allotted) else { return true };
+        let (MediaKind::Video, Some(allotted)) = (self.kind(), self.allotted) else {
+            // What was sent while there was room is not held against it later.
+            self.credit = 0.0;
+            return true;
+        };
         let rate = allotted as f64;
         self.credit = (self.credit + rate * interval.as_secs_f64()).min(rate * MAX_CREDIT);
         self.credit >= 0.0
@@ -269,9 +304,10 @@ impl Sender {
     }
 
     fn frame(&mut self, now: Instant, outlet: &mut dyn Outlet) {
-        let size = self.picture(self.index).map_or(0, |frame| frame.data.len());
+        let picture = Loops::shared().frame(self.content, self.quality, self.index);
+        let size = picture.map_or(0, |frame| frame.data.len());
         let parts = size.div_ceil(self.capacity()).max(1);
-        if self.picture(self.index).is_some_and(|frame| frame.temporal == 0) {
+        if picture.is_some_and(|frame| frame.temporal == 0) {
             self.base = self.base.wrapping_add(1);
         }
         for part in 0..parts {
@@ -279,6 +315,7 @@ impl Sender {
                 sequence: self.sequence,
                 timestamp: self.timestamp,
                 index: self.index,
+                quality: self.quality,
                 picture_id: self.picture_id,
                 base: self.base,
                 part: part as u16,
@@ -304,8 +341,8 @@ impl Sender {
         self.totals.frames += 1;
     }
 
-    fn picture(&self, index: usize) -> Option<Frame> {
-        Loops::shared().frame(self.content, index)
+    fn picture(&self, sent: Sent) -> Option<Frame> {
+        Loops::shared().frame(self.content, sent.quality, sent.index)
     }
 
     /// Whether packets wait.
@@ -363,7 +400,7 @@ impl Sender {
                 packet + usize::from(sent.repeats) * (packet + 4)
             }
             Content::Face | Content::Layer(_) => {
-                let frame = self.picture(sent.index).map_or(0, |frame| frame.data.len());
+                let frame = self.picture(sent).map_or(0, |frame| frame.data.len());
                 frame / usize::from(sent.parts.max(1)) + self.descriptor_len()
             }
         }
@@ -470,7 +507,7 @@ impl Sender {
                 red::write(out, payload_type, &olds, newest);
             }
             Content::Face | Content::Layer(_) => {
-                let Some(frame) = self.picture(sent.index) else { return };
+                let Some(frame) = self.picture(sent) else { return };
                 self.write_descriptor(out, sent, frame);
                 let parts = usize::from(sent.parts);
                 let range = part_of(frame.data.len(), usize::from(sent.part), parts);

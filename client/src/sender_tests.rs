@@ -104,7 +104,7 @@ fn a_loop_of_pictures_reassembles_into_the_frames() {
         frames
             .iter()
             .enumerate()
-            .all(|(at, frame)| frame == loops.frame(Content::Face, at).unwrap().data)
+            .all(|(at, frame)| frame == loops.frame(Content::Face, 0, at).unwrap().data)
     );
 }
 
@@ -267,19 +267,21 @@ fn layers_are_named_and_their_frames_numbered() {
 /// Frames in ten seconds at a rate, and the bits a second that they were.
 fn at_rate(bps: Option<u64>) -> (u64, u64) {
     let mut sender = sender(Content::Layer(1));
-    sender.allot(bps);
+    sender.allot(Instant::now(), bps);
     let packets = play(&mut sender, Duration::from_secs(10));
     let bytes: usize = packets.iter().map(|packet| packet.len() + TAG).sum();
     (sender.totals().frames, bytes as u64 * 8 / 10)
 }
 
 #[test]
-fn frames_are_left_out_to_keep_to_a_rate() {
+fn quality_goes_first_and_then_frames_to_keep_to_a_rate() {
     let (frames, full) = at_rate(None);
     assert_eq!(frames, 200);
-    let (frames, bps) = at_rate(Some(60_000));
-    assert!((80..140).contains(&frames), "{frames}");
-    assert!((54_000..66_000).contains(&bps), "{bps} of {full}");
+    let (frames, bps) = at_rate(Some(70_000));
+    assert!(frames == 200 && bps < 70_000, "a lower quality: {frames}, {bps} of {full}");
+    let (frames, bps) = at_rate(Some(30_000));
+    assert!((80..160).contains(&frames), "{frames}");
+    assert!((26_000..34_000).contains(&bps), "{bps} of {full}");
     assert_eq!(at_rate(Some(0)).0, 0);
 }
 
@@ -291,9 +293,9 @@ fn a_stream_that_starts_again_starts_with_a_keyframe() {
     sender.start(start);
     for step in 0..40 {
         if step == 10 {
-            sender.allot(Some(0));
+            sender.allot(start, Some(0));
         } else if step == 30 {
-            sender.allot(None);
+            sender.allot(start, None);
             taken.packets.clear();
         }
         sender.play(start + Duration::from_millis(50 * step), &mut taken);
@@ -349,4 +351,28 @@ fn a_stall_is_skipped_and_leaves_no_delay() {
     let (first, second) = (body(&taken.packets[0]).0, body(&taken.packets[1]).0);
     assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 46 * 960);
     assert_eq!(sender.due(), Some(start + Duration::from_millis(940)));
+}
+
+#[test]
+fn quality_falls_at_once_and_rises_after_a_while_each_time_with_a_keyframe() {
+    let mut sender = sender(Content::Layer(2));
+    let start = Instant::now();
+    let mut taken = Taken::default();
+    let mut keyframes = Vec::new();
+    sender.start(start);
+    for step in 0..100 {
+        let now = start + Duration::from_millis(50 * step);
+        match step {
+            25 => sender.allot(now, Some(160_000)),
+            26.. => sender.allot(now, None),
+            _ => {}
+        }
+        taken.packets.clear();
+        sender.play(now, &mut taken);
+        let first = body(&taken.packets[0]).1;
+        if Vp8::parse(first).unwrap().keyframe_start {
+            keyframes.push(step);
+        }
+    }
+    assert_eq!(keyframes, [0, 25, 65], "better after two seconds");
 }

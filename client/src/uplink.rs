@@ -127,7 +127,7 @@ impl Uplink {
         self.allot_at = now + ALLOT_INTERVAL;
         let wants = |sender: &&mut Sender| sender.is_taken() && !sender.muted && sender.wanted;
         let full: u64 = senders.iter_mut().filter(wants).map(|sender| sender.full_rate()).sum();
-        let used = divide(self.estimator.target_bps(), senders);
+        let used = divide(now, self.estimator.target_bps(), senders);
         self.estimator.needs(now, used, full);
     }
 
@@ -155,7 +155,7 @@ fn bytes_in(time: Duration, bps: u64) -> f64 {
 
 /// Gives each stream its share of `bps`: audio what it needs, then video from the lowest layer up. A
 /// layer is on from half its rate, and comes back from three fifths. Returns what was given.
-fn divide(bps: u64, senders: &mut [Sender]) -> u64 {
+fn divide(now: Instant, bps: u64, senders: &mut [Sender]) -> u64 {
     let mut used = 0;
     for audio in senders.iter().filter(|sender| sender.kind() == MediaKind::Audio) {
         used += if audio.flows() { audio.full_rate() } else { 0 };
@@ -177,7 +177,7 @@ fn divide(bps: u64, senders: &mut [Sender]) -> u64 {
         lowest = false;
         used += given;
         // Enough is no limit: the loops are not as even as their rate.
-        video.allot(if given == full { None } else { Some(given) });
+        video.allot(now, if given == full { None } else { Some(given) });
         if given == 0 {
             used = bps.max(used);
         }
@@ -269,18 +269,25 @@ mod tests {
         let mut senders = senders(&CALL);
         let full: Vec<u64> = senders.iter().map(Sender::full_rate).collect();
         let flows = |senders: &[Sender]| senders.iter().map(Sender::flows).collect::<Vec<_>>();
-        assert_eq!(divide(1_000_000, &mut senders), full.iter().sum::<u64>());
+        assert_eq!(divide(Instant::now(), 1_000_000, &mut senders), full.iter().sum::<u64>());
         assert_eq!(flows(&senders), [true; 3]);
-        divide(full[0] + full[1] + full[2] / 2 + 1000, &mut senders);
+        divide(Instant::now(), full[0] + full[1] + full[2] / 2 + 1000, &mut senders);
         assert_eq!(flows(&senders), [true; 3], "fewer frames");
-        divide(full[0] + full[1] + full[2] / 3, &mut senders);
+        divide(Instant::now(), full[0] + full[1] + full[2] / 3, &mut senders);
         assert_eq!(flows(&senders), [true, true, false]);
-        divide(full[0] + full[1] + full[2] * 11 / 20, &mut senders);
+        divide(Instant::now(), full[0] + full[1] + full[2] * 11 / 20, &mut senders);
         assert_eq!(flows(&senders), [true, true, false], "not back at once");
-        assert_eq!(divide(full[0] + full[1] / 3, &mut senders), full[0] + full[1] / 3);
-        assert_eq!(divide(30_000, &mut senders), full[0] + LEAST_BPS, "the lowest stays");
+        assert_eq!(
+            divide(Instant::now(), full[0] + full[1] / 3, &mut senders),
+            full[0] + full[1] / 3
+        );
+        assert_eq!(
+            divide(Instant::now(), 30_000, &mut senders),
+            full[0] + LEAST_BPS,
+            "the lowest stays"
+        );
         assert_eq!(flows(&senders), [true, true, false]);
-        divide(1_000_000, &mut senders);
+        divide(Instant::now(), 1_000_000, &mut senders);
         assert_eq!(flows(&senders), [true; 3]);
     }
 
@@ -289,7 +296,7 @@ mod tests {
         let mut senders = senders(&CALL);
         senders[2].wanted = false;
         senders[0].muted = true;
-        assert_eq!(divide(1_000_000, &mut senders), senders[1].full_rate());
+        assert_eq!(divide(Instant::now(), 1_000_000, &mut senders), senders[1].full_rate());
     }
 
     #[test]
