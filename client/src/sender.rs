@@ -238,6 +238,7 @@ impl Sender {
         if quality > self.quality || quality < self.quality && rested {
             self.quality = quality;
             self.quality_at = Some(now);
+            self.credit = self.credit.max(0.0);
             self.index = Loops::shared().next_keyframe(self.content, self.index);
         }
     }
