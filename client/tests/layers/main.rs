@@ -15,6 +15,8 @@ mod client;
 mod decode;
 #[path = "../../../sfu/tests/rooms/line.rs"]
 mod line;
+#[path = "../../../sfu/tests/rooms/pipe.rs"]
+mod pipe;
 #[path = "../../../sfu/tests/rooms/source.rs"]
 mod source;
 mod unpack;
