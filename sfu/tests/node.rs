@@ -192,6 +192,36 @@ fn strangers_on_tcp_are_cut_off_and_harm_nobody() {
     media_crosses(&mut callers, &mut events);
 }
 
+/// Whether the other side closes, rather than taking more and more.
+fn is_cut_off(stranger: &mut TcpStream, bytes: &[u8]) -> bool {
+    stranger.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        if stranger.write_all(bytes).is_err() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+#[test]
+fn frames_that_say_nothing_prove_nothing() {
+    let (node, _receiver) = Node::start(NodeConfig { tcp: true, ..config() }).unwrap();
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, node.ports()[0]));
+    let mut binding = vec![0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
+    binding.resize(22, 7);
+    for opening in [&[][..], &binding] {
+        for flood in [&[0, 0][..], &[0, 1, 7]] {
+            let mut stranger = TcpStream::connect(server).unwrap();
+            stranger.write_all(opening).unwrap();
+            assert!(is_cut_off(&mut stranger, flood), "{flood:?} after {opening:?}");
+        }
+    }
+    assert_eq!(node.handle().counters().tcp_refused, 4);
+    assert!(node.handle().counters().dropped_unknown <= 2 * 16, "{:?}", node.handle().counters());
+}
+
 #[test]
 fn rooms_on_all_shards_work() {
     let (node, receiver) = Node::start(NodeConfig { shards: 3, ..config() }).unwrap();

@@ -29,8 +29,8 @@ use crate::core::engine::Core;
 const COMMANDS: usize = 64;
 /// Frames of TCP connections per turn.
 const FRAMES: usize = 128;
-/// Memory taken at once for what goes to TCP connections.
-const ARENA: usize = 64 << 10;
+/// Memory taken at once for what goes to one TCP connection.
+const ARENA: usize = 16 << 10;
 /// Receive calls per turn; each brings up to 32 buffers of coalesced datagrams.
 const BATCHES: usize = 4;
 /// How soon a shard that lost events looks again whether there is room for a resync.
@@ -57,8 +57,8 @@ pub(super) struct Shard {
     frames: mpsc::Receiver<Inbound>,
     /// Found while going to sleep; it is the next one.
     next_frame: Option<Inbound>,
-    outboxes: FxHashMap<u64, Arc<Outbox>>,
-    arena: BytesMut,
+    /// Each with memory of its own: what waits for a slow client holds nobody else's.
+    outboxes: FxHashMap<u64, (Arc<Outbox>, BytesMut)>,
     events: Sender<Event>,
     resync: bool,
     /// When the core wants to be called without input.
@@ -101,7 +101,6 @@ impl Shard {
             frames,
             next_frame: None,
             outboxes: FxHashMap::default(),
-            arena: BytesMut::new(),
             events,
             resync: false,
             deadline: None,
@@ -184,7 +183,7 @@ impl Shard {
                     self.core.handle_input(now, Input::Datagram { path, received, data });
                 }
                 Inbound::Opened { connection, outbox } => {
-                    self.outboxes.insert(connection, outbox);
+                    self.outboxes.insert(connection, (outbox, BytesMut::new()));
                 }
                 Inbound::Closed { connection, path } => {
                     self.outboxes.remove(&connection);
@@ -208,12 +207,13 @@ impl Shard {
                             self.socket.send(now, local.ip(), remote, size, contents);
                         }
                         Path::Tcp { connection, remote: _ } => {
-                            let Some(outbox) = self.outboxes.get(&connection) else { continue };
-                            if self.arena.capacity() < contents.len() {
-                                self.arena.reserve(contents.len().max(ARENA));
+                            let outbox = self.outboxes.get_mut(&connection);
+                            let Some((outbox, arena)) = outbox else { continue };
+                            if arena.capacity() < contents.len() {
+                                arena.reserve(contents.len().max(ARENA));
                             }
-                            self.arena.extend_from_slice(contents);
-                            let train = self.arena.split().freeze();
+                            arena.extend_from_slice(contents);
+                            let train = arena.split().freeze();
                             self.counts.tcp_dropped += outbox.push(size, train);
                         }
                         // Nobody gave the core such a path yet.

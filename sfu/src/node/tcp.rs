@@ -4,11 +4,12 @@
 //! shard of the port that was called, and a full queue holds up the readers, so that TCP slows the
 //! senders. What the shard sends waits in the connection's own outbox; a client that reads too
 //! slowly loses the oldest, as on any network. A connection must begin with a Binding request and
-//! get an answer, which only an authenticated one does; strangers are cut off after a moment.
+//! get an answer, which only an authenticated one does, and get answers for as long as it lasts;
+//! strangers are cut off after a moment, and so is who was somebody once.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use crossbeam_queue::ArrayQueue;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,12 +41,16 @@ const KERNEL_BUFFER: usize = 128 << 10;
 const PROVE_LIMIT: Duration = Duration::from_secs(10);
 /// Frames taken before it has.
 const FRAMES_UNPROVED: u32 = 16;
-/// ICE asks again every few seconds; who says nothing for so long is gone.
+/// ICE asks again every few seconds; who says nothing for so long is gone, and whom the engine tells
+/// nothing for so long is nobody's any more.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A client that takes nothing for so long is gone.
 const STALLED: Duration = Duration::from_secs(15);
-/// Connections of a node at the most.
+/// Connections of a node at the most; fewer where the process may not open twice as many files, so
+/// that a flood of them leaves descriptors to everything else.
 const MAX_CONNECTIONS: usize = 4_096;
+/// Connections of one address. A whole hospital may sit behind it, but not the whole node.
+const MAX_FROM_ONE: usize = 1_024;
 /// Connections of one address that have not proved whose they are.
 const MAX_UNPROVED: usize = 64;
 /// After an error of the listener (no descriptors left), not at once again.
@@ -86,7 +92,8 @@ pub(super) struct Outbox {
     trains: ArrayQueue<Train>,
     waiting: AtomicUsize,
     bell: Notify,
-    proved: AtomicBool,
+    /// Something was added since the reader looked.
+    answered: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -107,7 +114,7 @@ impl Outbox {
             trains: ArrayQueue::new(TRAINS),
             waiting: AtomicUsize::new(0),
             bell: Notify::new(),
-            proved: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -115,7 +122,7 @@ impl Outbox {
     /// had to go for them.
     pub(super) fn push(&self, segment: usize, contents: Bytes) -> u64 {
         // The engine answers authenticated requests only.
-        self.proved.store(true, Ordering::Relaxed);
+        self.answered.store(true, Ordering::Relaxed);
         let len = contents.len();
         let mut dropped = 0;
         while self.waiting.load(Ordering::Relaxed) + len > MAX_WAITING
@@ -168,7 +175,7 @@ impl Tcp {
             .map_err(refused("an event loop"))?;
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
-        let house = Arc::new(House::default());
+        let house = Arc::new(House::new(places()));
         let thread = std::thread::Builder::new().name("ice-tcp".to_owned());
         let thread = thread
             .spawn(move || {
@@ -196,28 +203,66 @@ impl Drop for Tcp {
     }
 }
 
+/// Connections that the process can afford.
+fn places() -> usize {
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(files / 2).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
+}
+
 /// What all connections share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct House {
+    places: usize,
     next: AtomicU64,
     open: AtomicUsize,
-    unproved: Mutex<HashMap<IpAddr, usize>>,
+    parties: Mutex<HashMap<IpAddr, Party>>,
+}
+
+/// The connections of one address.
+#[derive(Debug, Default)]
+struct Party {
+    open: usize,
+    unproved: usize,
 }
 
 impl House {
+    fn new(places: usize) -> Self {
+        let (next, open) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { places, next, open, parties: Mutex::default() }
+    }
+
     /// A place for a connection from this address, unless there are too many.
     fn admit(self: &Arc<Self>, from: IpAddr) -> Option<Guest> {
-        if self.open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+        if self.open.load(Ordering::Relaxed) >= self.places {
             return None;
         }
-        let mut unproved = self.unproved.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = unproved.entry(from).or_default();
-        if *count >= MAX_UNPROVED {
+        let from = household(from);
+        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        let party = parties.entry(from).or_default();
+        if party.open >= MAX_FROM_ONE || party.unproved >= MAX_UNPROVED {
             return None;
         }
-        *count += 1;
+        party.open += 1;
+        party.unproved += 1;
         self.open.fetch_add(1, Ordering::Relaxed);
         Some(Guest { house: Arc::clone(self), from, unproved: true })
+    }
+
+    fn with_party(&self, from: IpAddr, change: impl FnOnce(&mut Party)) {
+        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(party) = parties.get_mut(&from) else { return };
+        change(party);
+        if party.open == 0 {
+            parties.remove(&from);
+        }
+    }
+}
+
+/// Whose an address is: with IPv6 everybody has a whole network of them.
+const fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 
@@ -230,15 +275,8 @@ struct Guest {
 
 impl Guest {
     fn has_proved(&mut self) {
-        if !std::mem::take(&mut self.unproved) {
-            return;
-        }
-        let mut unproved = self.house.unproved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = unproved.get_mut(&self.from) {
-            *count -= 1;
-            if *count == 0 {
-                unproved.remove(&self.from);
-            }
+        if std::mem::take(&mut self.unproved) {
+            self.house.with_party(self.from, |party| party.unproved -= 1);
         }
     }
 }
@@ -246,6 +284,7 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.has_proved();
+        self.house.with_party(self.from, |party| party.open -= 1);
         self.house.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -309,36 +348,49 @@ impl Connection {
     /// Reads until the end; says whether the shard knows of the connection.
     async fn read(&mut self, mut reader: ReadHalf<'_>, path: Path) -> bool {
         let mut buffer = BytesMut::new();
-        let (opened, mut frames) = (Instant::now(), 0u32);
+        let (mut life, mut frames, mut told) = (Life::new(Instant::now()), 0u32, false);
         loop {
             while let Some(frame) = take_frame(&mut buffer) {
-                let welcome = frame.as_ref().is_ok_and(|data| frames > 0 || is_binding(data));
-                let Ok(data) =
-                    frame.map_err(drop).and_then(|data| welcome.then_some(data).ok_or(()))
-                else {
+                frames = frames.saturating_add(1);
+                // Empty ones say nothing, but count.
+                let fits = frame.as_ref().is_ok_and(|data| {
+                    (life.is_proved() || frames <= FRAMES_UNPROVED)
+                        && (told || data.is_empty() || is_binding(data))
+                });
+                let Some(data) = frame.ok().filter(|_| fits) else {
                     self.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
-                    return frames > 0;
+                    return told;
                 };
-                if frames == 0 {
+                if data.is_empty() {
+                    continue;
+                }
+                if !told {
                     let (connection, outbox) = (self.number, Arc::clone(&self.outbox));
                     self.tell(Inbound::Opened { connection, outbox }).await;
+                    told = true;
                 }
-                frames = frames.saturating_add(1);
                 self.tell(Inbound::Frame { path, received: Instant::now(), data }).await;
             }
-            let proved = self.outbox.proved.load(Ordering::Relaxed);
-            if proved {
-                self.guest.has_proved();
-            }
-            let wait = if proved { SILENCE } else { PROVE_LIMIT.saturating_sub(opened.elapsed()) };
-            if !proved && frames > FRAMES_UNPROVED {
-                return true;
-            }
             buffer.reserve(2 * MAX_FRAME);
+            let wait = life.until().saturating_duration_since(Instant::now());
             match timeout(wait, reader.read_buf(&mut buffer)).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0) | Err(_)) | Err(_) => return frames > 0,
+                Ok(Ok(1..)) => life.heard = Instant::now(),
+                Ok(Ok(0) | Err(_)) => return told,
+                Err(_) => {}
             }
+            self.look(&mut life);
+            // A sender that is always ready is never timed out.
+            if life.until() <= Instant::now() {
+                return told;
+            }
+        }
+    }
+
+    /// Takes note of what the engine has said since the last look.
+    fn look(&mut self, life: &mut Life) {
+        if self.outbox.answered.swap(false, Ordering::Relaxed) {
+            self.guest.has_proved();
+            life.answered = Some(Instant::now());
         }
     }
 
@@ -346,6 +398,31 @@ impl Connection {
         // Fails when the shard has ended.
         let _ = self.inbox.send(inbound).await;
         self.gate.wake();
+    }
+}
+
+/// What keeps a connection alive.
+struct Life {
+    opened: Instant,
+    heard: Instant,
+    answered: Option<Instant>,
+}
+
+impl Life {
+    const fn new(now: Instant) -> Self {
+        Self { opened: now, heard: now, answered: None }
+    }
+
+    const fn is_proved(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    /// It ends then, unless something happens before.
+    fn until(&self) -> Instant {
+        match self.answered {
+            Some(answered) => answered.min(self.heard) + SILENCE,
+            None => self.opened + PROVE_LIMIT,
+        }
     }
 }
 
@@ -371,19 +448,15 @@ async fn write(outbox: Arc<Outbox>, mut writer: WriteHalf<'_>) {
 
 /// The next whole frame; an error when it is longer than anything we take.
 fn take_frame(buffer: &mut BytesMut) -> Option<io::Result<BytesMut>> {
-    loop {
-        let len = usize::from(u16::from_be_bytes(*buffer.first_chunk()?));
-        if len > MAX_FRAME {
-            return Some(Err(io::ErrorKind::InvalidData.into()));
-        }
-        if buffer.len() < 2 + len {
-            return None;
-        }
-        buffer.advance(2);
-        if len > 0 {
-            return Some(Ok(buffer.split_to(len)));
-        }
+    let len = usize::from(u16::from_be_bytes(*buffer.first_chunk()?));
+    if len > MAX_FRAME {
+        return Some(Err(io::ErrorKind::InvalidData.into()));
     }
+    if buffer.len() < 2 + len {
+        return None;
+    }
+    buffer.advance(2);
+    Some(Ok(buffer.split_to(len)))
 }
 
 /// Whether it can be a Binding request (RFC 8489 §6).
@@ -405,7 +478,7 @@ mod tests {
                 taken.push(frame.unwrap().to_vec());
             }
         }
-        assert_eq!(taken, [vec![7, 8], vec![9]]);
+        assert_eq!(taken, [vec![7, 8], vec![], vec![9]]);
         buffer.extend_from_slice(&[0x11, 0xFF]);
         assert!(take_frame(&mut buffer).is_none(), "waits for 0x0011 bytes");
         buffer.clear();
@@ -427,8 +500,8 @@ mod tests {
     }
 
     #[test]
-    fn one_address_gets_so_many_unproved_places() {
-        let house = Arc::new(House::default());
+    fn one_address_gets_so_many_places() {
+        let house = Arc::new(House::new(2_000));
         let from = IpAddr::from([192, 0, 2, 1]);
         let mut guests: Vec<Guest> =
             (0..MAX_UNPROVED).map(|_| house.admit(from).unwrap()).collect();
@@ -436,8 +509,47 @@ mod tests {
         assert!(house.admit(IpAddr::from([192, 0, 2, 2])).is_some());
         guests[0].has_proved();
         assert!(house.admit(from).is_some());
+        while guests.len() < MAX_FROM_ONE {
+            guests.last_mut().unwrap().has_proved();
+            guests.push(house.admit(from).unwrap());
+        }
+        guests.iter_mut().for_each(Guest::has_proved);
+        assert!(house.admit(from).is_none(), "others want to get in, too");
         drop(guests);
         assert_eq!(house.open.load(Ordering::Relaxed), 0);
-        assert!(house.unproved.lock().unwrap().is_empty());
+        assert!(house.parties.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let house = Arc::new(House::new(2_000));
+        let from = |low: u16| IpAddr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, low]);
+        let guests: Vec<Guest> =
+            (0..MAX_UNPROVED as u16).map(|low| house.admit(from(low)).unwrap()).collect();
+        assert!(house.admit(from(999)).is_none());
+        assert!(house.admit(IpAddr::from([0x2001, 0xdb8, 0, 8, 0, 0, 0, 1])).is_some());
+        drop(guests);
+    }
+
+    #[test]
+    fn a_full_house_is_full() {
+        let house = Arc::new(House::new(2));
+        let guests = [1, 2].map(|low| house.admit(IpAddr::from([192, 0, 2, low])).unwrap());
+        assert!(house.admit(IpAddr::from([192, 0, 2, 3])).is_none());
+        drop(guests);
+        assert!(house.admit(IpAddr::from([192, 0, 2, 3])).is_some());
+        assert!((1..=MAX_CONNECTIONS).contains(&places()));
+    }
+
+    #[test]
+    fn who_is_not_answered_any_more_is_cut_off_however_much_it_says() {
+        let start = Instant::now();
+        let mut life = Life::new(start);
+        assert_eq!(life.until(), start + PROVE_LIMIT);
+        life.heard = start + Duration::from_secs(9);
+        assert_eq!(life.until(), start + PROVE_LIMIT, "nobody yet");
+        life.answered = Some(start + Duration::from_secs(9));
+        life.heard = start + Duration::from_secs(20);
+        assert_eq!(life.until(), start + Duration::from_secs(9) + SILENCE);
     }
 }
