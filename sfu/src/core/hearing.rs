@@ -56,8 +56,17 @@ impl Room {
         }
         track.sounds.put(index, timestamp, old.payload);
         ctx.counters.red_restored += 1;
-        let packet =
-            Packet { index, marker: false, timestamp, red: None, payload: old.payload, ..*carrier };
+        // Nobody begins with it: some that came after it may have gone by already, and their numbers
+        // would stay open.
+        let packet = Packet {
+            index,
+            marker: false,
+            timestamp,
+            restored: true,
+            red: None,
+            payload: old.payload,
+            ..*carrier
+        };
         self.fan_out(ctx, bound.track, clock, &packet);
     }
 

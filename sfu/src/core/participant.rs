@@ -125,9 +125,18 @@ pub(super) struct Audience {
     pub(super) everyone: bool,
     /// Otherwise these.
     pub(super) allowed: Vec<TrackPermission>,
+    /// What was said lately has been applied; what is newer waits until then.
+    pub(super) settled: Option<Instant>,
+    /// Something waits.
+    pub(super) unsettled: bool,
 }
 
 impl Audience {
+    /// When what waits is to be applied.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.settled.filter(|_| self.unsettled)
+    }
+
     /// Whether a subscriber may receive a track. Recorders always may.
     pub(super) fn admits(&self, subscriber: &Participant, track: &TrackSid) -> bool {
         if self.everyone || subscriber.grant.recorder {
@@ -187,7 +196,12 @@ impl Participant {
                 settled: None,
                 unsettled: false,
             },
-            audience: Audience { everyone: true, allowed: Vec::new() },
+            audience: Audience {
+                everyone: true,
+                allowed: Vec::new(),
+                settled: None,
+                unsettled: false,
+            },
             data: DataState::default(),
             voice: Voice::default(),
             downlink: Downlink::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::api::{
     AddTrack, LeaveReason, MediaKind, Private, Profile, Refusal, Request, SessionEvent, Source,
@@ -11,11 +11,10 @@ use super::api::{
 use super::context::Context;
 use super::layers::Wish;
 use super::negotiation::Pending;
-use super::participant::{Audience, Wants};
 use super::room::Room;
 use super::track::sid_letters;
 
-/// Settings of one subscriber are applied no closer than this.
+/// Settings of one subscriber, and permissions of one publisher, are applied no closer than this.
 const SETTLE_DISTANCE: Duration = Duration::from_millis(100);
 
 impl Room {
@@ -52,10 +51,9 @@ impl Room {
             }
             Request::SubscriptionPermission { all_participants, allowed } => {
                 let Some(participant) = self.participants.get_mut(key) else { return };
-                participant.audience = Audience { everyone: all_participants, allowed };
-                for track in self.tracks_of(key) {
-                    self.reconcile_all(ctx, track);
-                }
+                let audience = &mut participant.audience;
+                (audience.everyone, audience.allowed) = (all_participants, allowed);
+                self.settle_audience(ctx, key);
             }
             Request::UpdateProfile { request_id, name, metadata, attributes } => {
                 self.update_profile(ctx, key, request_id, name, metadata, attributes);
@@ -215,12 +213,35 @@ impl Room {
         }
     }
 
-    /// Applies the settings that have waited long enough.
+    /// Applies who may receive a participant's tracks: at once, but not again before
+    /// [`SETTLE_DISTANCE`]. Each change is told to everybody, so a flood of them would drown the others.
+    fn settle_audience(&mut self, ctx: &mut Context<'_>, key: usize) {
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let audience = &mut participant.audience;
+        if let Some(at) = audience.settled.filter(|at| *at > ctx.now) {
+            audience.unsettled = true;
+            return self.wake(at);
+        }
+        audience.settled = Some(ctx.now + SETTLE_DISTANCE);
+        audience.unsettled = false;
+        for track in self.tracks_of(key) {
+            self.reconcile_all(ctx, track);
+        }
+    }
+
+    /// Applies the settings and permissions that have waited long enough.
     pub(super) fn wishes_due(&mut self, ctx: &mut Context<'_>) {
-        let due = |wants: &Wants| wants.due().is_some_and(|at| at <= ctx.now);
-        let due = self.participants.iter().filter(|(_, other)| due(&other.wants));
-        for key in due.map(|(key, _)| key).collect::<Vec<usize>>() {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= ctx.now);
+        let everyone = || self.participants.iter();
+        let wishes: Vec<usize> =
+            everyone().filter(|(_, other)| due(other.wants.due())).map(|(key, _)| key).collect();
+        let audiences: Vec<usize> =
+            everyone().filter(|(_, other)| due(other.audience.due())).map(|(key, _)| key).collect();
+        for key in wishes {
             self.settle_wishes(ctx, key);
+        }
+        for key in audiences {
+            self.settle_audience(ctx, key);
         }
     }
 

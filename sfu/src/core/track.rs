@@ -1,5 +1,6 @@
 //! A published track: what was announced, which streams carry it, and who receives it.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use super::api::{
@@ -11,6 +12,10 @@ use super::ladder::{Rung, Rungs, Target};
 use super::layers::{Layer, Wish, choose, newest, sort_rids};
 use super::sdp::{PayloadType, Section};
 use super::sounds::Sounds;
+
+/// Ticks in a second that a media clock may have. What a description says beyond is a lie, and no
+/// reckoning with clocks need be afraid of it.
+const CLOCKS: RangeInclusive<u32> = 1_000..=384_000;
 
 /// A track that flows, or may flow any moment.
 #[derive(Debug)]
@@ -54,7 +59,8 @@ impl Track {
         let payload_type = choose_codec(announced.kind, &announced.codecs, section)?;
         let codec = Codec::from_name(&payload_type.name);
         let rate = payload_type.rate.split('/').next().and_then(|rate| rate.parse().ok());
-        let clock = rate.filter(|rate| *rate > 0).unwrap_or_else(|| codec.clock_rate());
+        let clock = rate.filter(|rate| CLOCKS.contains(rate));
+        let clock = clock.unwrap_or_else(|| codec.clock_rate());
         let plain = announced.encryption == 0 && !announced.disable_red;
         let red_type = section.red_of(payload_type.pt).filter(|_| plain).map(|red| red.pt);
         let mut rids = section.rids.clone();

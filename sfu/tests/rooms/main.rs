@@ -13,6 +13,7 @@ mod data;
 mod dynacast;
 mod forwarding;
 mod hostile;
+mod lies;
 mod line;
 mod lipsync;
 mod people;

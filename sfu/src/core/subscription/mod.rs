@@ -41,6 +41,8 @@ pub(super) struct Packet<'p> {
     pub(super) timestamp: u32,
     /// A subscription can start here.
     pub(super) starts: bool,
+    /// It was lost, and comes from the redundancy of a later one.
+    pub(super) restored: bool,
     /// The payload with its redundancy, where the publisher sends redundant audio.
     pub(super) red: Option<&'p [u8]>,
     /// The sounds before it, to make redundancy of.
@@ -297,7 +299,7 @@ impl Subscription {
     /// A packet of a stream that is not the current one, or while nothing flows.
     fn elsewhere(&mut self, now: Instant, clocks: &Clocks<'_>, packet: &Packet<'_>) -> Verdict {
         let target = self.target.filter(|_| self.wanted() == Some(packet.layer));
-        if let Some(target) = target.filter(|_| packet.starts) {
+        if let Some(target) = target.filter(|_| packet.starts && !packet.restored) {
             return Verdict::Send(self.start(now, clocks, packet, target));
         }
         // A late packet of an earlier stream still has its place.

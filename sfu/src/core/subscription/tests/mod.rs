@@ -37,6 +37,7 @@ fn packet(layer: usize, index: u64, payload: &[u8]) -> Packet<'_> {
         marker: false,
         timestamp: 1_000 * index as u32,
         starts: true,
+        restored: false,
         red: None,
         olds: red::Olds::default(),
         descriptor: &[],
