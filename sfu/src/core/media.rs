@@ -154,8 +154,7 @@ impl Room {
         };
         let first = layer.heard.is_none() && !layer.stopped;
         let redundant = track.red_type == Some(header.payload_type) && !bound.repair;
-        let plain = if redundant { red::primary(payload) } else { Some(payload) };
-        let Some(plain) = plain else {
+        let Some(plain) = (if redundant { red::primary(payload) } else { Some(payload) }) else {
             ctx.counters.dropped_malformed += 1;
             return;
         };
