@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::api::MediaKind;
 use super::context::Context;
 use super::link::Link;
-use super::red::{self, Old};
+use super::protection::{Load, fitting};
+use super::red::{self, MAX_OLD, Old};
 use super::room::Room;
 use super::spans::Shift;
 use super::streams::Bound;
@@ -73,8 +74,15 @@ impl Room {
     /// Gives each receiver the redundancy that its line needs now.
     pub(super) fn protect(&mut self, now: Instant) {
         for (_, person) in &mut self.participants {
-            let (loss, tight) = (person.downlink_loss(), person.downlink_is_tight());
-            let redundancy = person.protection.update(now, loss, tight);
+            let mut load = Load::default();
+            for (_, sub) in person.subscriptions.iter().filter(|(_, sub)| sub.is_flowing()) {
+                if let Some(track) = self.tracks.get(sub.track) {
+                    track.sounds.weigh(track.clock, &mut load);
+                }
+            }
+            let (loss, estimate) = (person.downlink_loss(), person.downlink_estimate());
+            let fit = estimate.map_or(MAX_OLD as u8, |estimate| fitting(estimate, &load));
+            let redundancy = person.protection.update(now, loss, fit);
             for (_, sub) in &mut person.subscriptions {
                 if sub.kind == MediaKind::Audio {
                     sub.redundancy = redundancy;

@@ -224,6 +224,11 @@ impl Participant {
         self.estimator().map_or_else(|| self.protection.reported(), Estimator::loss)
     }
 
+    /// What the way to it carries, as far as it is known.
+    pub(super) fn downlink_estimate(&self) -> Option<u64> {
+        self.estimator().map(Estimator::target_bps)
+    }
+
     /// Whether the way to it has room for little more than sound as it is.
     pub(super) fn downlink_is_tight(&self) -> bool {
         self.estimator().is_some_and(|estimator| estimator.target_bps() < TIGHT_BPS)

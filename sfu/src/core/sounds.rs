@@ -1,6 +1,7 @@
 //! The newest sounds of a track, in clear: what redundancy is made of, and what tells the time of a
 //! packet that is missing.
 
+use super::protection::Load;
 use super::red::{MAX_OLD, Old, Olds};
 
 /// Packets kept: 320 ms of sound.
@@ -75,6 +76,22 @@ impl Sounds {
             && upper.is_some_and(|upper| rises(timestamp, upper))
     }
 
+    /// Adds what the newest sounds cost. Over such a short time this is the talk of now; silence,
+    /// which comes rarely, costs nothing.
+    pub(super) fn weigh(&self, clock: u32, load: &mut Load) {
+        let kept = || self.slots.iter().filter(|slot| slot.index > 0);
+        let newest = kept().max_by_key(|slot| slot.index);
+        let oldest = kept().min_by_key(|slot| slot.index);
+        let Some((oldest, newest)) = oldest.zip(newest) else { return };
+        let ticks = u64::from(newest.timestamp.wrapping_sub(oldest.timestamp));
+        let later = || kept().filter(|slot| slot.index != oldest.index);
+        let bits = later().map(|slot| u64::from(slot.len) * 8).sum::<u64>();
+        let packets = later().count() as u64;
+        let per_second = |count: u64| (count * u64::from(clock)).checked_div(ticks).unwrap_or(0);
+        load.packets_per_second += per_second(packets);
+        load.payload_bps += per_second(bits);
+    }
+
     fn get(&self, index: u64) -> Option<(u32, &[u8])> {
         let at = index as usize % SLOTS;
         let slot = self.slots.get(at).filter(|slot| slot.index == index && index > 0)?;
@@ -111,6 +128,16 @@ mod tests {
         assert_eq!(olds.map(|old| old.is_some()), [true, true, false], "too long to be kept");
         sounds.clear();
         assert_eq!(sounds.before(BASE + 41, now), Olds::default());
+    }
+
+    #[test]
+    fn what_sound_costs_is_seen() {
+        let (mut sounds, mut load) = (Sounds::default(), Load::default());
+        sounds.weigh(48_000, &mut load);
+        assert_eq!((load.packets_per_second, load.payload_bps), (0, 0));
+        (0..40u32).for_each(|at| sounds.put(BASE + u64::from(at), at * 960, &[1; 120]));
+        sounds.weigh(48_000, &mut load);
+        assert_eq!((load.packets_per_second, load.payload_bps), (50, 48_000));
     }
 
     #[test]

@@ -29,7 +29,7 @@ class Link {
 
   static async open(name: string): Promise<Link> {
     const profile = path.join(root, `tests/netimp/profiles/link-${name}.toml`);
-    const args = ['--profile', profile, '--seed', seed, '--near', near, '--create', '--summary', path.join(results, `${name}-link.json`)];
+    const args = ['--profile', profile, '--seed', seed, '--near', near, '--create', '--summary', path.join(results, `${name}-link.json`), '--log', path.join(results, `${name}-link.csv`)];
     const child = spawn(netimp, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     const gone = new Promise((resolve) => child.once('exit', resolve));
     await new Promise<void>((resolve, reject) => {
