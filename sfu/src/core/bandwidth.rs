@@ -21,6 +21,9 @@ const UNHEARD: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(2);
 /// After a queue was given up, the budget is less for so long.
 const SPARING: Duration = Duration::from_millis(600);
+/// A picture that no longer fits stays for so long while no queue grows: the estimator may only be
+/// trying whether less is lost of less.
+const DOUBT: Duration = Duration::from_millis(2_500);
 /// The largest packet of padding: what libwebrtc sends.
 const PADDING: usize = 224;
 
@@ -36,6 +39,8 @@ pub(super) struct Downlink {
     told: bool,
     patience: Patience,
     sparing_until: Option<Instant>,
+    /// Since when a picture that is being sent does not fit.
+    short_since: Option<Instant>,
     usage: Usage,
     shared_at: Option<Instant>,
 }
@@ -320,9 +325,15 @@ impl Downlink {
             may_rise: !congested && self.patience.may_rise(now, video),
             may_resume: !congested && self.patience.may_resume(now, video),
         };
-        let demands: Vec<Demand> = claims.iter().map(|claim| claim.demand).collect();
+        let mut demands: Vec<Demand> = claims.iter().map(|claim| claim.demand).collect();
         let mut rungs = Vec::new();
         share(budget, &demands, &mut rungs);
+        if self.is_doubtful(now, congested, &demands, &rungs) {
+            for demand in &mut demands {
+                demand.kept |= demand.current.is_some();
+            }
+            share(budget, &demands, &mut rungs);
+        }
         let mut rulings = Vec::new();
         let (mut rose, mut fell, mut sum, mut wanted) = (false, false, 0, 0);
         for (claim, rung) in claims.iter().zip(&rungs) {
@@ -350,6 +361,23 @@ impl Downlink {
             link.set_rates(now, needed, self.told && !fresh);
         }
         rulings
+    }
+
+    /// A picture would have to go, and it is not sure that it must.
+    fn is_doubtful(
+        &mut self,
+        now: Instant,
+        congested: bool,
+        demands: &[Demand],
+        rungs: &[Option<usize>],
+    ) -> bool {
+        let mut ends = demands.iter().zip(rungs);
+        if !ends.any(|(demand, rung)| demand.current.is_some() && rung.is_none()) {
+            self.short_since = None;
+            return false;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        !congested && now.saturating_duration_since(since) < DOUBT
     }
 
     /// Sending has only begun, and nothing is known for sure.

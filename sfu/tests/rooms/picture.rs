@@ -46,6 +46,8 @@ struct Sight {
     repair_ms: (u64, u64),
     /// Share of the packets that never came.
     lost: f64,
+    /// Share of the source's pictures that came.
+    shown: f64,
     /// Share of the time in which the picture stood for 150 ms longer than usual.
     frozen: f64,
 }
@@ -53,12 +55,14 @@ struct Sight {
 impl Room {
     fn see(&mut self, loss: (f64, f64), seconds: u64) -> Sight {
         self.world.loss = loss;
+        let begin = self.world.now;
         for _ in 0..seconds {
             for (client, fraction) in [(self.viewer, loss.1), (self.patient, loss.1)] {
                 self.world.report_loss(client, (fraction * 256.0) as u8);
             }
             self.world.run_ms(1_000);
         }
+        let end = self.world.now;
         self.world.loss = (0.0, 0.0);
         self.world.run_ms(3_000);
         let stream = self.world.clients[self.viewer].stream_of(&self.face).unwrap();
@@ -95,11 +99,15 @@ impl Room {
             shown = next;
         }
         let len = stream.len() as f64;
+        let during = frames.keys().map(|ticks| due(base.timestamp.wrapping_add(*ticks)));
+        let during = during.filter(|at| (begin..end).contains(at)).count();
         let at = |share: usize| late.get(late.len() * share / 100).copied().unwrap_or(0);
         Sight {
             late: late.len() as f64 / len,
             repair_ms: (at(50), at(95)),
             lost: never as f64 / len,
+            // Twenty-five in a second.
+            shown: during as f64 / (25 * seconds) as f64,
             frozen: frozen.as_secs_f64() / (shown - base.at).as_secs_f64(),
         }
     }
@@ -115,7 +123,7 @@ fn check(burst: f64, loss: (f64, f64), only_viewer: Option<bool>, limit: f64) {
     });
     let sight = room.see(loss, 30);
     assert!(
-        sight.frozen <= limit && sight.lost <= 0.015,
+        sight.frozen <= limit && sight.lost <= 0.015 && sight.shown >= 0.9,
         "{loss:?} in runs of {burst}: {sight:.3?}"
     );
 }

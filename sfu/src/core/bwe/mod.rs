@@ -42,6 +42,8 @@ pub const MAX_BPS: u64 = 20_000_000;
 const INFORMED_US: u64 = 10_000_000;
 /// Without feedback for this long the link is out, and what was learned of its delay is void after.
 const OUTAGE_US: u64 = 800_000;
+/// Without feedback for this long a probe is sent to see.
+const PATIENCE_US: u64 = 3_000_000;
 /// Half the estimate is granted once feedback is missing for this long.
 const SILENCE_US: u64 = 3_000_000;
 /// Bins of the acknowledged rate (half a second), and of the rate just now.
@@ -295,10 +297,11 @@ impl Estimator {
     }
 
     fn circumstances(&self) -> Circumstances {
-        let waiting = self
-            .history
-            .waiting_since()
-            .is_some_and(|since| self.clock_us.saturating_sub(since) > 2 * OUTAGE_US);
+        // Where nothing else is sent, only a probe can find out that the link is back; the last packets
+        // before may all have been lost.
+        let waited = self.history.waiting_since().map(|since| self.clock_us.saturating_sub(since));
+        let sees = |waited| waited >= PATIENCE_US && self.feedback_us.is_some();
+        let waiting = waited.is_some_and(|waited| waited > 2 * OUTAGE_US && !sees(waited));
         let calm = self.trend.usage() != Usage::Over
             && self.queue.standing_us() < CALM_US
             && !self.rate.is_draining()
