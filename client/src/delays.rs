@@ -89,6 +89,8 @@ pub(crate) struct Delays {
     worst: Duration,
     reordered: bool,
     target: Duration,
+    /// For the picture's sake.
+    least_target: Duration,
 }
 
 impl Delays {
@@ -104,6 +106,7 @@ impl Delays {
             worst: Duration::ZERO,
             reordered: false,
             target: START,
+            least_target: Duration::ZERO,
         }
     }
 
@@ -153,9 +156,14 @@ impl Delays {
         }
     }
 
+    /// Hold back at least so much.
+    pub(crate) const fn set_least(&mut self, least: Duration) {
+        self.least_target = least;
+    }
+
     /// How much audio to hold back.
-    pub(crate) const fn target(&self) -> Duration {
-        self.target
+    pub(crate) fn target(&self) -> Duration {
+        self.target.max(self.least_target)
     }
 }
 

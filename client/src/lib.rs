@@ -31,6 +31,7 @@ mod call;
 mod data;
 mod delays;
 mod frames;
+mod lipsync;
 mod loops;
 mod media;
 mod negotiation;

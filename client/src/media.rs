@@ -295,8 +295,29 @@ impl Media {
         if self.report_at <= now {
             self.report_at = now + REPORT_INTERVAL;
             self.report(now, &mut compound, wire);
+            self.synchronise();
         }
         self.compound = compound;
+    }
+
+    /// Lets the sound of a stream wait for its picture, or the other way round.
+    fn synchronise(&mut self) {
+        for at in 0..self.receivers.len() {
+            let Some(video) = self.receivers.get(at) else { continue };
+            if video.parameters.kind != MediaKind::Video || !video.is_flowing() {
+                continue;
+            }
+            let (mut sync, stream) = (video.lip_sync, video.parameters.stream.clone());
+            let together = |other: &&mut Receiver| {
+                let audio = other.parameters.kind == MediaKind::Audio;
+                audio && other.parameters.stream == stream && other.is_flowing()
+            };
+            let Some(audio) = self.receivers.iter_mut().find(together) else { continue };
+            let heard = audio.delay(sync.audio());
+            let Some(video) = self.receivers.get_mut(at) else { continue };
+            sync.compare(heard, video.delay(sync.video()));
+            video.lip_sync = sync;
+        }
     }
 
     /// Asks for what is missing.

@@ -290,8 +290,10 @@ fn received(section: &Section) -> Option<ReceiveParameters> {
     let codec = section.codecs.iter().find(is_media)?;
     let ssrc = *section.ssrcs.first()?;
     let repair = section.fid.iter().find(|(media, _)| *media == ssrc);
+    let (stream, sid) = section.msid.clone()?;
     Some(ReceiveParameters {
-        sid: section.msid.as_ref()?.1.clone(),
+        sid,
+        stream,
         kind,
         codec: Codec::from_name(&codec.name),
         ssrc: repair.map_or(ssrc, |(media, _)| *media),
@@ -377,6 +379,7 @@ mod tests {
         let answer = parse(&write_answer(&parse(&sdp).unwrap(), &local, &fills)).unwrap();
         let expected = ReceiveParameters {
             sid: "TR_v".to_owned(),
+            stream: "PA|TR_v".to_owned(),
             kind: MediaKind::Video,
             codec: Codec::Vp8,
             ssrc: 7,

@@ -141,6 +141,12 @@ impl Screen {
         self.totals.paused_now = paused;
     }
 
+    /// How long frames wait now, and have to wait at least.
+    pub(crate) fn delay(&mut self, least: Duration) -> Duration {
+        self.timing.least_delay = least.as_micros() as i64;
+        Duration::from_micros(self.timing.delay.max(0).unsigned_abs())
+    }
+
     /// Whether nothing could be decoded for so long that a keyframe must be asked for.
     pub(crate) fn is_stuck(&mut self, now: Instant) -> bool {
         self.advance(now);
@@ -174,6 +180,8 @@ struct Timing {
     delays: VecDeque<i64>,
     least: i64,
     delay: i64,
+    /// For the sound's sake.
+    least_delay: i64,
     changed: Option<Instant>,
     repairs: u32,
     round_trip: Duration,
@@ -187,6 +195,7 @@ impl Timing {
             delays: VecDeque::new(),
             least: 0,
             delay: OVERHEAD_MICROS,
+            least_delay: 0,
             changed: None,
             repairs: 0,
             round_trip: Duration::ZERO,
@@ -223,7 +232,8 @@ impl Timing {
             *quantile - least
         };
         let repair = if self.repairs >= REPAIRS { self.round_trip.as_micros() as i64 } else { 0 };
-        self.approach(frame.complete, jitter + repair + OVERHEAD_MICROS);
+        let goal = jitter + repair + OVERHEAD_MICROS;
+        self.approach(frame.complete, goal.max(self.least_delay));
     }
 
     /// Moves the delay towards its goal, by a tenth of the time that has passed.

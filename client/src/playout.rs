@@ -145,6 +145,12 @@ impl Playout {
         }
     }
 
+    /// How long sound waits now, and has to wait at least.
+    pub(crate) fn delay(&mut self, least: Duration) -> Duration {
+        self.delays.set_least(least);
+        self.delays.target()
+    }
+
     /// Time until a sample is played that lies `back` samples before the newest packet.
     pub(crate) fn time_to_play(&self, back: u64) -> Duration {
         let media = self.newest.unwrap_or(0).saturating_sub(back);
@@ -159,7 +165,9 @@ impl Playout {
         {
             self.held.pop_first();
         }
-        let held: u64 = self.held.values().map(|held| held.samples).sum();
+        // Of a packet that is being played, what is left of it.
+        let left = |(media, held): (&u64, &Held)| media + held.samples - (*media).max(self.next);
+        let held: u64 = self.held.iter().map(left).sum();
         let keep = match self.delays.target().as_millis() {
             0..=20 => 251.0,
             21..=60 => 252.0,
@@ -191,7 +199,7 @@ impl Playout {
         begun && (filled || self.concealing >= MAX_WAIT || held >= self.target())
     }
 
-    const fn target(&self) -> u64 {
+    fn target(&self) -> u64 {
         self.delays.target().as_millis() as u64 * PER_MS
     }
 

@@ -9,6 +9,7 @@ use bedside_sfu::core::rtcp::ReportBlock;
 use bedside_sfu::core::rtp::Header;
 
 use crate::frames::Piece;
+use crate::lipsync::LipSync;
 use crate::picture::Screen;
 use crate::playout::{Origin, Playout, opus_samples};
 use crate::stats::ReceivedTrack;
@@ -36,6 +37,8 @@ const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReceiveParameters {
     pub(crate) sid: String,
+    /// Tracks of one stream are played together.
+    pub(crate) stream: String,
     pub(crate) kind: MediaKind,
     pub(crate) codec: Codec,
     pub(crate) ssrc: u32,
@@ -76,6 +79,8 @@ enum Output {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     pub(crate) parameters: ReceiveParameters,
+    /// Of a picture: with the sound of its stream.
+    pub(crate) lip_sync: LipSync,
     totals: ReceivedTrack,
     /// First and highest sequence number, unwrapped.
     range: Option<(u64, u64)>,
@@ -109,6 +114,7 @@ impl Receiver {
         };
         Self {
             parameters,
+            lip_sync: LipSync::default(),
             totals,
             range: None,
             missing: Vec::new(),
@@ -190,6 +196,19 @@ impl Receiver {
                     playout.insert(now, timestamp, samples, Origin::Redundant);
                 }
             }
+        }
+    }
+
+    /// Whether anything has come yet.
+    pub(crate) const fn is_flowing(&self) -> bool {
+        self.range.is_some()
+    }
+
+    /// How long it waits before it is heard or seen, and has to wait at least.
+    pub(crate) fn delay(&mut self, least: Duration) -> Duration {
+        match &mut self.output {
+            Output::Speaker(playout) => playout.delay(least),
+            Output::Screen(screen) => screen.delay(least),
         }
     }
 
@@ -399,6 +418,7 @@ mod tests {
             now,
             ReceiveParameters {
                 sid: "TR_x".to_owned(),
+                stream: "PA_x".to_owned(),
                 kind: MediaKind::Video,
                 codec: Codec::Vp8,
                 ssrc: 9,
