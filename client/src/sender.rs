@@ -31,7 +31,7 @@ const SEALED: usize = 64;
 const AUDIO_LEVEL: u8 = 0x80 | 18;
 /// A stall that is made up for; after a longer one the time between is skipped.
 const MAX_BEHIND: Duration = Duration::from_millis(500);
-/// A better quality is waited for at least so long.
+/// A better quality, or another layer, is waited for at least so long.
 const QUALITY_REST: Duration = Duration::from_secs(2);
 /// Rate credit that may be saved up, in time.
 const MAX_CREDIT: f64 = 0.2;
@@ -91,6 +91,8 @@ pub(crate) struct Sender {
     /// Which of the loop's qualities is played, and since when.
     quality: usize,
     quality_at: Option<Instant>,
+    /// While it is off: since when it would fit.
+    room_since: Option<Instant>,
     parameters: Option<SendParameters>,
     /// The mid is sent until the other side has reported on the stream, as browsers do.
     announce_mid: bool,
@@ -158,6 +160,7 @@ impl Sender {
             credit: 0.0,
             quality: 0,
             quality_at: None,
+            room_since: None,
             parameters: None,
             announce_mid: true,
             // Start below the middle: no wrap before the key exchange settles (RFC 3711 §3.3.1).
@@ -203,6 +206,20 @@ impl Sender {
         self.rate_of(0)
     }
 
+    /// Bits a second in the lowest quality.
+    pub(crate) fn least_rate(&self) -> u64 {
+        self.rate_of(Loops::shared().qualities(self.content) - 1)
+    }
+
+    /// Whether there has been room for so long that a layer may start that is off.
+    pub(crate) fn may_start(&mut self, now: Instant, room: bool) -> bool {
+        let since = *self.room_since.get_or_insert(now);
+        if !room {
+            self.room_since = None;
+        }
+        room && now.saturating_duration_since(since) >= QUALITY_REST
+    }
+
     fn rate_of(&self, quality: usize) -> u64 {
         let (bytes, packets) = Loops::shared().rate(self.content, quality, self.capacity());
         let copies = match self.content {
@@ -216,9 +233,11 @@ impl Sender {
     /// Takes what the link has for it: a lower quality, and if that does not suffice fewer frames; none
     /// comes at 0. A stream that starts again, or changes its quality, does so with a keyframe.
     pub(crate) fn allot(&mut self, now: Instant, allotted: Option<u64>) {
+        let lowest = Loops::shared().qualities(self.content) - 1;
         if self.allotted == Some(0) && allotted != Some(0) {
             self.index = Loops::shared().next_keyframe(self.content, self.index);
             self.credit = 0.0;
+            (self.quality, self.quality_at) = (lowest, Some(now));
         }
         self.allotted = allotted;
         let Some(allotted) = allotted.filter(|bps| *bps > 0) else {
@@ -226,7 +245,6 @@ impl Sender {
                 self.play_quality(now, 0)
             };
         };
-        let lowest = Loops::shared().qualities(self.content) - 1;
         let fits = |quality: &usize| self.rate_of(*quality) <= allotted;
         self.play_quality(now, (0..lowest).find(fits).unwrap_or(lowest));
     }

@@ -23,6 +23,8 @@ const PACE_INTERVAL: Duration = Duration::from_millis(5);
 const BURST: Duration = Duration::from_millis(40);
 /// The lowest layer is never turned off while anyone wants it.
 const LEAST_BPS: u64 = 30_000;
+/// A layer starts when it fits with so many hundredths of its rate.
+const ROOM_TO_START: u64 = 115;
 /// A probe that takes longer than this is given up.
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
 
@@ -153,8 +155,9 @@ fn bytes_in(time: Duration, bps: u64) -> f64 {
     time.as_secs_f64() * bps as f64 / 8.0
 }
 
-/// Gives each stream its share of `bps`: audio what it needs, then video from the lowest layer up. A
-/// layer is on from half its rate, and comes back from three fifths. Returns what was given.
+/// Gives each stream its share of `bps`: audio what it needs, then video from the lowest layer up. An
+/// upper layer is on while its lowest quality fits, and starts when that has fitted well for a while:
+/// each start and stop is a switch for those who watch. Returns what was given.
 fn divide(now: Instant, bps: u64, senders: &mut [Sender]) -> u64 {
     let mut used = 0;
     for audio in senders.iter().filter(|sender| sender.kind() == MediaKind::Audio) {
@@ -166,8 +169,13 @@ fn divide(now: Instant, bps: u64, senders: &mut [Sender]) -> u64 {
             continue;
         }
         let (full, rest) = (video.full_rate(), bps.saturating_sub(used));
-        let least = if video.flows() { full / 2 } else { full * 3 / 5 };
-        let given = match (lowest, rest >= full, rest >= least) {
+        let least = video.least_rate();
+        let fits = if video.flows() || lowest {
+            rest >= least
+        } else {
+            video.may_start(now, rest >= least * ROOM_TO_START / 100)
+        };
+        let given = match (lowest, rest >= full && fits, fits) {
             (_, true, _) => full,
             (true, false, _) => rest.max(LEAST_BPS),
             (false, false, true) => rest,
@@ -266,29 +274,26 @@ mod tests {
 
     #[test]
     fn audio_comes_first_and_layers_from_below() {
-        let mut senders = senders(&CALL);
+        let (mut senders, start) = (senders(&CALL), Instant::now());
         let full: Vec<u64> = senders.iter().map(Sender::full_rate).collect();
+        let least = senders[2].least_rate();
         let flows = |senders: &[Sender]| senders.iter().map(Sender::flows).collect::<Vec<_>>();
-        assert_eq!(divide(Instant::now(), 1_000_000, &mut senders), full.iter().sum::<u64>());
+        assert_eq!(divide(start, 1_000_000, &mut senders), full.iter().sum::<u64>());
         assert_eq!(flows(&senders), [true; 3]);
-        divide(Instant::now(), full[0] + full[1] + full[2] / 2 + 1000, &mut senders);
-        assert_eq!(flows(&senders), [true; 3], "fewer frames");
-        divide(Instant::now(), full[0] + full[1] + full[2] / 3, &mut senders);
+        divide(start, full[0] + full[1] + least + 1000, &mut senders);
+        assert_eq!(flows(&senders), [true; 3], "a lower quality");
+        divide(start, full[0] + full[1] + least - 1000, &mut senders);
         assert_eq!(flows(&senders), [true, true, false]);
-        divide(Instant::now(), full[0] + full[1] + full[2] * 11 / 20, &mut senders);
-        assert_eq!(flows(&senders), [true, true, false], "not back at once");
-        assert_eq!(
-            divide(Instant::now(), full[0] + full[1] / 3, &mut senders),
-            full[0] + full[1] / 3
-        );
-        assert_eq!(
-            divide(Instant::now(), 30_000, &mut senders),
-            full[0] + LEAST_BPS,
-            "the lowest stays"
-        );
+        assert_eq!(divide(start, full[0] + full[1] / 3, &mut senders), full[0] + full[1] / 3);
+        assert_eq!(divide(start, 30_000, &mut senders), full[0] + LEAST_BPS, "the lowest stays");
         assert_eq!(flows(&senders), [true, true, false]);
-        divide(Instant::now(), 1_000_000, &mut senders);
-        assert_eq!(flows(&senders), [true; 3]);
+        let mut at = |ms, bps| {
+            divide(start + Duration::from_millis(ms), bps, &mut senders);
+            senders[2].flows()
+        };
+        assert!(!at(0, 1_000_000) && !at(1900, 1_000_000), "not back at once");
+        assert!(!at(1950, 30_000) && !at(2100, 1_000_000), "room that does not last");
+        assert!(at(4200, 1_000_000));
     }
 
     #[test]
