@@ -92,6 +92,11 @@ const fn of_30(frames: f64) -> f64 {
     frames / 30.0 * 100.0
 }
 
+/// What must be there whatever the source has: so many a second, of our 20.
+const fn of_20(frames: f64) -> f64 {
+    frames / 20.0 * 100.0
+}
+
 /// From the join to the first frame: eight round trips and 300 ms.
 const fn start(round_trip: f64) -> f64 {
     8.0 * round_trip + 300.0
@@ -102,9 +107,9 @@ pub(crate) const ROWS: [Row; 18] = [
     steady("good", "0 %, 20 ms", 0.1, of_30(28.0), 0.0, start(20.0)),
     with_mos(steady("l5", "5 %, 100 ms", 0.2, of_30(25.0), 1.0, start(100.0)), 4.1),
     with_mos(steady("l10", "10 %, 100 ms", 0.5, of_30(22.0), 3.0, start(100.0)), 4.0),
-    with_mos(steady("l20", "20 %, 150 ms", 1.5, of_30(15.0), 8.0, start(150.0)), 3.7),
+    with_mos(steady("l20", "20 %, 150 ms", 1.5, of_20(15.0), 8.0, start(150.0)), 3.7),
     Row {
-        targets: Targets { concealed: Some(4.0), frames: Some(of_30(10.0)), ..NONE },
+        targets: Targets { concealed: Some(4.0), frames: Some(of_20(10.0)), ..NONE },
         ..steady("l30", "30 %, 200 ms", 4.0, 0.0, 0.0, 0.0)
     },
     Row {
@@ -123,7 +128,7 @@ pub(crate) const ROWS: [Row; 18] = [
     Row {
         targets: Targets {
             concealed: Some(1.0),
-            frames: Some(of_30(10.0)),
+            frames: Some(of_20(10.0)),
             queue: Some(250.0),
             ..NONE
         },
