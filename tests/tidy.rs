@@ -343,7 +343,7 @@ fn a_bare_field_is_found() {
 const MAX_LINES: usize = 800;
 
 /// Longer ones, and how long they may be. A number here only goes down.
-const LONG_FILES: [(&str, usize); 1] = [("sfu/src/core/api.rs", 850)];
+const LONG_FILES: [(&str, usize); 0] = [];
 
 #[test]
 fn files_are_short() {
