@@ -144,6 +144,7 @@ impl Room {
             self.feedback_at = next(self.feedback_at, FEEDBACK, ctx.now);
             self.transport_feedback(ctx);
             self.protect(ctx.now);
+            self.relieve(ctx);
             for track in self.track_keys() {
                 if let Some(track) = self.tracks.get_mut(track) {
                     track.measure(ctx.now);

@@ -9,6 +9,7 @@ use super::link::Link;
 use super::protection::{Load, fitting};
 use super::red::{self, MAX_OLD, Old};
 use super::room::Room;
+use super::rtcp;
 use super::spans::Shift;
 use super::streams::Bound;
 use super::subscription::{Packet, Subscription};
@@ -26,10 +27,14 @@ impl Room {
         level: Option<u8>,
         packet: &Packet<'_>,
     ) {
-        if let Some((level, sender)) = level.zip(self.participants.get_mut(key)) {
-            sender.voice.hear(level, packet.timestamp, clock);
-        }
         let Some(track) = self.tracks.get_mut(bound.track) else { return };
+        if let Some(sender) = self.participants.get_mut(key) {
+            if let Some(level) = level {
+                sender.voice.hear(level, packet.timestamp, clock);
+            }
+            let ssrc = track.layers.get(bound.layer).map_or(0, |layer| layer.ssrc);
+            sender.uplink.heard(ctx.now, ssrc, packet.timestamp, clock);
+        }
         if packet.payload.is_empty() {
             return;
         }
@@ -69,6 +74,17 @@ impl Room {
             ..*carrier
         };
         self.fan_out(ctx, bound.track, clock, &packet);
+    }
+
+    /// Tells publishers whose way to us is full to send less.
+    pub(super) fn relieve(&mut self, ctx: &mut Context<'_>) {
+        for (_, person) in &mut self.participants {
+            let Some(bps) = person.uplink.review(ctx.now) else { continue };
+            let (media, Some(link)) = (person.streams.any, &mut person.link) else { continue };
+            let sender = link.ssrc;
+            let write = |out: &mut Vec<u8>| rtcp::write_remb(out, sender, media, bps);
+            link.send_rtcp(ctx.departures, ctx.counters, write);
+        }
     }
 
     /// Gives each receiver the redundancy that its line needs now.

@@ -69,6 +69,7 @@ impl Room {
             return;
         };
         let Some(sender) = self.participants.get_mut(key) else { return };
+        sender.uplink.came(packet.len());
         let marks = sender.streams.marks(packet);
         if let (Some(number), Some(recorder)) = (marks.feedback, &mut sender.streams.feedback) {
             recorder.record(number, received);

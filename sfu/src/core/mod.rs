@@ -48,6 +48,7 @@ mod subscribing;
 mod subscription;
 mod track;
 pub mod twcc;
+mod uplink;
 
 /// The engine's randomness, seeded by its owner.
 pub type Rng = rand_chacha::ChaCha20Rng;

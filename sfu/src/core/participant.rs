@@ -21,6 +21,7 @@ use super::quality::Connection;
 use super::speakers::Voice;
 use super::streams::Streams;
 use super::subscription::Subscription;
+use super::uplink::Uplink;
 
 /// A participant that never becomes active is removed.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
@@ -76,6 +77,8 @@ pub(super) struct Participant {
     pub(super) round_trip: Duration,
     /// Redundancy of the sound it gets.
     pub(super) protection: Protection,
+    /// How full the way from it is.
+    pub(super) uplink: Uplink,
     /// Layer and clock of each of our streams, as we last reported them.
     pub(super) described: FxHashMap<u32, (usize, u32)>,
     /// How good its connection is.
@@ -208,6 +211,7 @@ impl Participant {
             allow_pause: join.allow_pause,
             round_trip: Duration::from_millis(100),
             protection: Protection::default(),
+            uplink: Uplink::default(),
             described: FxHashMap::default(),
             connection: Connection::default(),
             presence: Presence { reachable: false, leave_at: Some(now + JOIN_LIMIT) },

@@ -373,6 +373,21 @@ pub fn write_nack(out: &mut Vec<u8>, sender: u32, media: u32, lost: &[u16]) {
     patch_length(out, start);
 }
 
+/// Appends an upper bound of what a sender may send (REMB, draft-alvestrand-rmcat-remb §2.2).
+pub fn write_remb(out: &mut Vec<u8>, sender: u32, media: u32, bps: u64) {
+    let start = out.len();
+    header(out, FORMAT_APPLICATION, PAYLOAD_FEEDBACK, 5);
+    out.extend_from_slice(&sender.to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(b"REMB");
+    // One stream; 6 bits of exponent and 18 of mantissa.
+    let exponent = 46u32.saturating_sub(bps.leading_zeros()).min(63);
+    let mantissa = (bps >> exponent) as u32 & 0x3_FFFF;
+    out.extend_from_slice(&(1 << 24 | exponent << 18 | mantissa).to_be_bytes());
+    out.extend_from_slice(&media.to_be_bytes());
+    patch_length(out, start);
+}
+
 /// Appends a picture loss indication.
 pub fn write_pli(out: &mut Vec<u8>, sender: u32, media: u32) {
     header(out, FORMAT_PLI, PAYLOAD_FEEDBACK, 2);
@@ -505,6 +520,16 @@ mod tests {
         write_receiver_report(&mut out, 1, &[BLOCK; 40]);
         let Some(Ok(Rtcp::ReceiverReport { reports, .. })) = packets(&out).next() else { panic!() };
         assert_eq!(reports.count(), 31);
+    }
+
+    #[test]
+    fn a_bound_is_read_as_it_was_written() {
+        for bps in [0, 60_000, 262_143, 262_144, 1_000_000_000] {
+            let mut out = Vec::new();
+            write_remb(&mut out, 1, 2, bps);
+            let Some(Ok(Rtcp::Remb { bitrate_bps })) = packets(&out).next() else { panic!() };
+            assert!(bitrate_bps <= bps && bps - bitrate_bps <= bps >> 17, "{bps}: {bitrate_bps}");
+        }
     }
 
     #[test]
