@@ -216,6 +216,12 @@ pub struct Feedback<'a> {
     deltas: &'a [u8],
 }
 
+/// How many packets a feedback message covers, by its own word.
+#[must_use]
+pub fn count(packet: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*packet.get(14..)?.first_chunk()?))
+}
+
 /// Reads a feedback message (the whole RTCP packet); `None` when malformed.
 #[must_use]
 pub fn parse(packet: &[u8]) -> Option<Feedback<'_>> {

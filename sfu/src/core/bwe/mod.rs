@@ -64,6 +64,12 @@ const STRAY_US: i64 = 5_000_000;
 /// Probes beyond what losses allow wait so long at first, and at most.
 const LOSS_PAUSE_US: u64 = 5_000_000;
 const MAX_LOSS_PAUSE_US: u64 = 20_000_000;
+/// How often each packet's fate may be told: a late packet makes receivers tell those after it again.
+const TOLD: u32 = 16;
+/// Fates that may be told at once, at first and at the most. A few bytes can name tens of thousands, and
+/// reading them costs.
+const FIRST_FATES: u32 = 4_096;
+const MAX_FATES: u32 = 16_384;
 
 /// What a packet carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +121,8 @@ pub struct Estimator {
     reported_loss: f32,
     round_trip_us: Option<u64>,
     feedback_us: Option<u64>,
+    /// How many fates may still be told.
+    fates: u32,
     /// The receiver's latest reference time, and the same unwrapped, in microseconds.
     reference: Option<(u32, i64)>,
     /// What was sent before belongs to another path.
@@ -148,6 +156,7 @@ impl Estimator {
             reported_loss: 0.0,
             round_trip_us: None,
             feedback_us: None,
+            fates: FIRST_FATES,
             reference: None,
             path_us: 0,
         }
@@ -157,6 +166,7 @@ impl Estimator {
     /// number to write into it.
     pub fn sent(&mut self, now: Instant, bytes: usize, cargo: Cargo, probe: Option<u32>) -> u16 {
         let at = self.tick(now);
+        self.fates = (self.fates + TOLD).min(MAX_FATES);
         let counted = bytes.min(usize::from(u16::MAX)) as u16;
         self.leaving.add(at as i64, counted);
         if cargo == Cargo::Padding {
@@ -169,8 +179,11 @@ impl Estimator {
     }
 
     /// Reads transport-wide feedback (the whole RTCP packet). What is malformed or tells of packets
-    /// never sent changes nothing.
+    /// never sent changes nothing, and what tells of far more than was sent is not read at all.
     pub fn feedback(&mut self, now: Instant, packet: &[u8]) {
+        let fates = twcc::count(packet).and_then(|count| self.fates.checked_sub(count.into()));
+        let Some(fates) = fates else { return };
+        self.fates = fates;
         let Some(feedback) = twcc::parse(packet) else { return };
         let at = self.tick(now);
         let mut newest = None;

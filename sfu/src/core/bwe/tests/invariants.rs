@@ -173,3 +173,42 @@ fn the_memory_is_bounded_and_made_with_the_first_packet() {
     estimator.sent(start, 100, Cargo::Media, None);
     assert!(estimator.history.footprint() + size_of::<Estimator>() <= 48 * 1024);
 }
+
+/// A message of runs that covers this many packets, the first of them received.
+fn runs(count: u16) -> Vec<u8> {
+    let mut packet = vec![0x8F, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0];
+    packet.extend(count.to_be_bytes());
+    packet.extend([0, 0, 1, 0]);
+    packet.extend((1 << 13 | 1u16).to_be_bytes());
+    for left in (1..=(count - 1).div_ceil(0x1FFF)).rev() {
+        let len = if left > 1 { 0x1FFF } else { (count - 2) % 0x1FFF + 1 };
+        packet.extend(len.to_be_bytes());
+    }
+    packet.push(4);
+    packet.resize(packet.len().next_multiple_of(4), 0);
+    packet
+}
+
+#[test]
+fn who_tells_of_far_more_than_was_sent_is_not_listened_to() {
+    let start = Instant::now();
+    let mut estimator = Estimator::new(start, 300_000);
+    for at in 0..10 {
+        estimator.sent(start + Duration::from_millis(at), 1_000, Cargo::Media, None);
+    }
+    let now = start + Duration::from_millis(60);
+    assert_eq!(crate::core::twcc::parse(&runs(60_000)).map(|all| all.count), Some(60_000));
+    estimator.feedback(now, &runs(60_000));
+    assert!(!estimator.is_informed(), "sixty thousand fates of ten packets");
+    let before = estimator.fates;
+    for _ in 0..1_000 {
+        estimator.feedback(now, &runs(2_000));
+    }
+    assert!(estimator.fates < 2_000 && before > 4_000);
+    // Its own packets earn a hearing again.
+    for at in 60..300 {
+        estimator.sent(start + Duration::from_millis(at), 1_000, Cargo::Media, None);
+    }
+    estimator.feedback(start + Duration::from_millis(400), &runs(20));
+    assert!(estimator.is_informed());
+}
