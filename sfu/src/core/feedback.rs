@@ -16,6 +16,9 @@ use super::track::Track;
 
 /// Transport-wide feedback to publishers.
 const FEEDBACK: Duration = Duration::from_millis(50);
+/// The least distance of two timeouts. Each looks at everybody in the room, so the many timers of many
+/// bad lines must not add up to more of them.
+const REST: Duration = Duration::from_millis(1);
 /// Sender and receiver reports.
 const REPORTS: Duration = Duration::from_secs(1);
 /// Reports in one datagram: 12 × (28 + name) bytes stay below 1,200.
@@ -129,6 +132,7 @@ impl Room {
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        self.rested_at = ctx.now + REST;
         let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
         for key in everyone {
             self.peer_timeout(ctx, key);
@@ -182,7 +186,8 @@ impl Room {
         let layers = self.tracks.iter().flat_map(|(_, track)| &track.layers);
         let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframes.due()]);
         let single = people.chain(layers).chain([self.lifecycle_due()]).flatten();
-        self.deadline = single.chain(regular).min();
+        let next = single.chain(regular).min();
+        self.deadline = next.map(|at| at.max(self.rested_at));
     }
 
     fn peer_timeout(&mut self, ctx: &mut Context<'_>, key: usize) {

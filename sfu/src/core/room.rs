@@ -41,6 +41,8 @@ pub(super) struct Room {
     pub(super) order: u64,
     /// When [`Self::handle_timeout`] is needed.
     pub(super) deadline: Option<Instant>,
+    /// Not before this: what is due within a moment is done together.
+    pub(super) rested_at: Instant,
     /// Next feedback to publishers.
     pub(super) feedback_at: Instant,
     /// Next sharing out of links.
@@ -83,6 +85,7 @@ impl Room {
             mailbox: Mailbox::default(),
             order: 0,
             deadline: None,
+            rested_at: ctx.now,
             feedback_at: ctx.now,
             shares_at: ctx.now,
             reports_at: ctx.now,
@@ -113,8 +116,9 @@ impl Room {
         self.playout_delay = spec.playout_delay.map(PlayoutDelay::bytes);
     }
 
-    /// Takes note that something is to be done at `at`.
+    /// Takes note that something is to be done at `at`, or a moment later.
     pub(super) fn wake(&mut self, at: Instant) {
+        let at = at.max(self.rested_at);
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 

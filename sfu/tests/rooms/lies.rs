@@ -134,3 +134,23 @@ fn flapping_permissions_do_not_drown_the_others() {
     let stream = world.clients[doctor].stream_of(&voice).unwrap();
     assert!(stream.since(now).count() > 50, "the last word holds");
 }
+
+#[test]
+fn many_bad_lines_do_not_wake_a_room_without_end() {
+    let mut world = World::new(Crypto::Clear);
+    for at in 0..8 {
+        let name = format!("person{at}");
+        let client = world.join_as(&name, Default::default(), |client| client.receive_on(8, 8));
+        let now = world.now;
+        let ssrc = 1_000 * (at + 1);
+        publish(&mut world, client, Source::audio(now, "mic", "", ssrc));
+        publish(&mut world, client, Source::video(now, "cam", "", ssrc + 100, &["q", "h", "f"]));
+        world.run_ms(7);
+    }
+    world.line.jitter = std::time::Duration::from_millis(15);
+    world.loss = (0.4, 0.4);
+    let before = world.timeouts;
+    world.run_ms(2_000);
+    let timeouts = world.timeouts - before;
+    assert!(timeouts <= 2 * 1_000, "{timeouts} in two seconds");
+}

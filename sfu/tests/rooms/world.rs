@@ -40,6 +40,8 @@ pub struct World {
     /// Of media, towards the server and from it: 0..=1.
     pub loss: (f64, f64),
     pub line: Line,
+    /// How often the engine was woken by its own wish.
+    pub timeouts: u64,
     /// From the server to single clients.
     pub pipes: BTreeMap<usize, Pipe>,
     pub crypto: Crypto,
@@ -104,6 +106,7 @@ impl World {
             delay: Duration::from_millis(10),
             loss: (0.0, 0.0),
             line: Line::default(),
+            timeouts: 0,
             pipes: BTreeMap::new(),
             crypto,
             identity,
@@ -276,6 +279,7 @@ impl World {
             let core = match self.drain() {
                 Some(at) if at <= self.now => {
                     self.core.handle_input(self.now, Input::Timeout);
+                    self.timeouts += 1;
                     continue;
                 }
                 at => at,
