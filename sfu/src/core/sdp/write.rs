@@ -316,7 +316,7 @@ impl Text {
 }
 
 /// The feedback we give (receiving) or take (sending). Repair and redundancy have none of their own.
-/// No `goog-remb`: with transport-wide feedback browsers ignore it, without it does not replace it.
+/// No `goog-remb`: receivers need not estimate for us, and senders obey our bound without it.
 fn feedback(kind: SectionKind, codec: &PayloadType, role: Role<'_>) -> &'static [&'static str] {
     let plain = !["rtx", "red"].iter().any(|name| codec.name.eq_ignore_ascii_case(name));
     match (kind, role) {
