@@ -20,6 +20,10 @@ use super::streams::{Bound, Marks};
 use super::subscription::{Clocks, Packet, Verdict};
 use super::track::Track;
 
+/// So many refused packets of one request are a hole that repair will not close before a keyframe
+/// does. A viewer's decoder would ask for that seconds later only.
+const HOPELESS: u32 = 8;
+
 impl Room {
     /// A datagram for one participant.
     pub(super) fn datagram(
@@ -319,6 +323,7 @@ impl Room {
         let Some(link) = &mut person.link else { return };
         let repairs = sub.binding.as_ref().is_some_and(|binding| binding.repair_type.is_some());
         let copies = sub.copies(track.red_type.is_some());
+        let (of, mut refused) = (sub.track, Refused::default());
         self.numbers.clear();
         self.numbers.extend(lost.take(ctx.config.limits.repairs_per_request));
         for &sequence in &self.numbers {
@@ -338,7 +343,10 @@ impl Room {
                 continue;
             }
             let Some(layer) = track.layers.get(at) else { continue };
-            let Some(kept) = layer.cache.get(index) else { continue };
+            let Some(kept) = layer.cache.get(index) else {
+                refused.count(at);
+                continue;
+            };
             let packet = Packet {
                 layer: at,
                 index,
@@ -362,9 +370,28 @@ impl Room {
                 let write = |out: &mut Vec<u8>| sub.write_repair(out, &shift, &packet);
                 if send_repair(ctx, link, write) {
                     ctx.counters.rtx_out += 1;
+                } else if time == 0 {
+                    refused.count(at);
                 }
             }
         }
+        if refused.packets >= HOPELESS {
+            self.ask_keyframe(ctx, of, refused.layer, Need::Repeat);
+        }
+    }
+}
+
+/// What was asked for and cannot be sent again: it is kept no more, or the link has no room for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    layer: usize,
+    packets: u32,
+}
+
+impl Refused {
+    const fn count(&mut self, layer: usize) {
+        self.packets = if self.layer == layer { self.packets + 1 } else { 1 };
+        self.layer = layer;
     }
 }
 

@@ -145,6 +145,22 @@ fn a_link_too_narrow_for_pictures_pauses_them_and_they_come_back() {
 }
 
 #[test]
+fn a_hole_too_large_to_repair_is_closed_by_a_keyframe() {
+    let mut call = call(1, |_, _| {});
+    call.narrow(0, 900);
+    call.world.run_ms(10_000);
+    call.world.loss = (0.0, 1.0);
+    call.world.run_ms(2_000);
+    call.world.loss = (0.0, 0.0);
+    let before = *call.world.core.counters();
+    call.world.run_ms(500);
+    let after = call.world.core.counters();
+    assert!(after.repair_refused > before.repair_refused + 8, "{after:?}");
+    assert_eq!(after.pli_in, before.pli_in, "the viewer has not lost its patience yet");
+    assert!(after.pli_out > before.pli_out, "{after:?}");
+}
+
+#[test]
 fn what_may_not_be_paused_goes_on() {
     let mut call = call(1, |_, client| client.allow_pause = false);
     call.narrow(0, 100);
