@@ -181,7 +181,13 @@ impl Room {
         let people = self.participants.iter().flat_map(|(_, other)| {
             let peer = other.link.as_ref().and_then(|link| link.peer.poll_timeout());
             let link = other.link.as_ref().and_then(Link::due);
-            [peer, link, other.negotiation.due(), other.wants.due(), other.audience.due()]
+            [
+                peer,
+                link,
+                other.negotiation.due(),
+                other.wants.settling.due(),
+                other.audience.settling.due(),
+            ]
         });
         let layers = self.tracks.iter().flat_map(|(_, track)| &track.layers);
         let layers = layers.flat_map(|layer| [layer.reception.next_ask(), layer.keyframes.due()]);

@@ -39,6 +39,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 mod sealed;
+mod settling;
 mod sounds;
 mod spans;
 mod speakers;

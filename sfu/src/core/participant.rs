@@ -18,6 +18,7 @@ use super::link::Link;
 use super::negotiation::Negotiation;
 use super::protection::Protection;
 use super::quality::Connection;
+use super::settling::Settling;
 use super::speakers::Voice;
 use super::streams::Streams;
 use super::subscription::Subscription;
@@ -98,18 +99,11 @@ pub(super) struct Wants {
     pub(super) settings: BTreeMap<TrackSid, Wish>,
     /// Before anything was said of a track.
     pub(super) initial: Wish,
-    /// Settings said lately have been applied; newer ones wait until then.
-    pub(super) settled: Option<Instant>,
-    /// Settings wait.
-    pub(super) unsettled: bool,
+    /// When settings are applied.
+    pub(super) settling: Settling,
 }
 
 impl Wants {
-    /// When waiting settings are to be applied.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.settled.filter(|_| self.unsettled)
-    }
-
     /// Whether it wants a track.
     pub(super) fn track(&self, sid: &TrackSid) -> bool {
         self.said.get(sid).copied().unwrap_or(self.automatic)
@@ -128,18 +122,11 @@ pub(super) struct Audience {
     pub(super) everyone: bool,
     /// Otherwise these.
     pub(super) allowed: Vec<TrackPermission>,
-    /// What was said lately has been applied; what is newer waits until then.
-    pub(super) settled: Option<Instant>,
-    /// Something waits.
-    pub(super) unsettled: bool,
+    /// When they are applied.
+    pub(super) settling: Settling,
 }
 
 impl Audience {
-    /// When what waits is to be applied.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.settled.filter(|_| self.unsettled)
-    }
-
     /// Whether a subscriber may receive a track. Recorders always may.
     pub(super) fn admits(&self, subscriber: &Participant, track: &TrackSid) -> bool {
         if self.everyone || subscriber.grant.recorder {
@@ -196,14 +183,12 @@ impl Participant {
                 said: BTreeMap::new(),
                 settings: BTreeMap::new(),
                 initial: Wish::initial(join.adaptive_stream),
-                settled: None,
-                unsettled: false,
+                settling: Settling::default(),
             },
             audience: Audience {
                 everyone: true,
                 allowed: Vec::new(),
-                settled: None,
-                unsettled: false,
+                settling: Settling::default(),
             },
             data: DataState::default(),
             voice: Voice::default(),

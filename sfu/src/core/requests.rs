@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::api::{
     AddTrack, LeaveReason, MediaKind, Private, Profile, Refusal, Request, SessionEvent, Source,
@@ -13,9 +13,6 @@ use super::layers::Wish;
 use super::negotiation::Pending;
 use super::room::Room;
 use super::track::sid_letters;
-
-/// Settings of one subscriber, and permissions of one publisher, are applied no closer than this.
-const SETTLE_DISTANCE: Duration = Duration::from_millis(100);
 
 impl Room {
     /// A client asks something of its participant.
@@ -184,17 +181,12 @@ impl Room {
         }
     }
 
-    /// Applies what a subscriber wants of its tracks: at once, but not again before
-    /// [`SETTLE_DISTANCE`], so that a flood of settings costs no more than a few of them.
+    /// Applies what a subscriber wants of its tracks. Each change may cost the others a keyframe.
     fn settle_wishes(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        let wants = &mut participant.wants;
-        if let Some(at) = wants.settled.filter(|at| *at > ctx.now) {
-            wants.unsettled = true;
+        if let Some(at) = participant.wants.settling.wait(ctx.now) {
             return self.wake(at);
         }
-        wants.settled = Some(ctx.now + SETTLE_DISTANCE);
-        wants.unsettled = false;
         let mut changed = Vec::new();
         for (_, subscription) in &mut participant.subscriptions {
             let wish = participant.wants.wish(&subscription.sid);
@@ -213,17 +205,13 @@ impl Room {
         }
     }
 
-    /// Applies who may receive a participant's tracks: at once, but not again before
-    /// [`SETTLE_DISTANCE`]. Each change is told to everybody, so a flood of them would drown the others.
+    /// Applies who may receive a participant's tracks. Each change is told to everybody, so a flood of
+    /// them would drown the others.
     fn settle_audience(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        let audience = &mut participant.audience;
-        if let Some(at) = audience.settled.filter(|at| *at > ctx.now) {
-            audience.unsettled = true;
+        if let Some(at) = participant.audience.settling.wait(ctx.now) {
             return self.wake(at);
         }
-        audience.settled = Some(ctx.now + SETTLE_DISTANCE);
-        audience.unsettled = false;
         for track in self.tracks_of(key) {
             self.reconcile_all(ctx, track);
         }
@@ -233,10 +221,14 @@ impl Room {
     pub(super) fn wishes_due(&mut self, ctx: &mut Context<'_>) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= ctx.now);
         let everyone = || self.participants.iter();
-        let wishes: Vec<usize> =
-            everyone().filter(|(_, other)| due(other.wants.due())).map(|(key, _)| key).collect();
-        let audiences: Vec<usize> =
-            everyone().filter(|(_, other)| due(other.audience.due())).map(|(key, _)| key).collect();
+        let wishes: Vec<usize> = everyone()
+            .filter(|(_, other)| due(other.wants.settling.due()))
+            .map(|(key, _)| key)
+            .collect();
+        let audiences: Vec<usize> = everyone()
+            .filter(|(_, other)| due(other.audience.settling.due()))
+            .map(|(key, _)| key)
+            .collect();
         for key in wishes {
             self.settle_wishes(ctx, key);
         }

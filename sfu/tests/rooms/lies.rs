@@ -7,7 +7,7 @@ use bedside_sfu::core::api::{
 };
 use bedside_sfu::core::peer::Crypto;
 use bedside_sfu::core::red::{self, Old};
-use bedside_sfu::core::rtp;
+use bedside_sfu::core::{rtcp, rtp};
 
 use crate::client::Client;
 use crate::forwarding::{call, publish};
@@ -153,4 +153,31 @@ fn many_bad_lines_do_not_wake_a_room_without_end() {
     world.run_ms(2_000);
     let timeouts = world.timeouts - before;
     assert!(timeouts <= 2 * 1_000, "{timeouts} in two seconds");
+}
+
+#[test]
+fn a_viewer_that_changes_its_mind_without_end_costs_the_others_little() {
+    let (mut world, doctor, patient, _, face) = call(Crypto::Clear);
+    let liar = world.join_as("liar", Default::default(), |client| client.receive_on(3, 3));
+    world.run_ms(3_000);
+    let ssrc = world.stream_ssrc(liar, &face);
+    let before = world.now;
+    for at in 0..1_000 {
+        world.request(liar, settings(&face, at / 11 % 2 == 0));
+        world.clients[liar].send_rtcp(|out| rtcp::write_pli(out, 1, ssrc));
+        world.run_ms(10);
+    }
+    for encoding in &world.clients[patient].sources[1].encodings {
+        let asked = encoding.keyframes_asked.iter().filter(|at| **at >= before).count();
+        assert!(asked <= 18, "{asked} keyframes of {} in ten seconds", encoding.rid);
+    }
+    let stream = world.clients[doctor].stream_of(&face).unwrap();
+    assert!(stream.since(before).count() > 700, "{}", stream.since(before).count());
+    stream.check_whole();
+    // The last word holds before long.
+    world.run_ms(1_000);
+    let now = world.now;
+    world.request(liar, settings(&face, false));
+    world.run_ms(2_000);
+    assert!(world.clients[liar].stream_of(&face).unwrap().since(now).count() > 30);
 }
