@@ -13,6 +13,13 @@ use super::rtp::Header;
 
 /// A layer not heard for so long, while another one is heard, has stopped.
 const STOPPED: Duration = Duration::from_millis(700);
+/// One that has so many pictures in a second shows sooner that it has stopped: viewers look at a
+/// picture that stands until they get another layer.
+const LIVELY: u8 = 10;
+const LIVELY_STOPPED: Duration = Duration::from_millis(350);
+/// A publisher that is short of bandwidth stops its upper layers and begins them again, more than
+/// once. One that stopped is taken again when it has lasted for so long.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// One encoding of a track.
 #[derive(Debug)]
@@ -33,6 +40,10 @@ pub(super) struct Layer {
     pub(super) report: Option<(SenderInfo, Instant)>,
     /// When media last came.
     pub(super) heard: Option<Instant>,
+    /// It stopped by itself, and has not lasted since.
+    pub(super) lapsed: bool,
+    /// Since when it comes again.
+    back: Option<Instant>,
     /// The publisher was told to stop it: it does not flow, though its last packets still come.
     pub(super) stopped: bool,
     /// When its publisher is asked for a keyframe.
@@ -55,6 +66,8 @@ impl Layer {
             cache: Cache::default(),
             report: None,
             heard: None,
+            lapsed: false,
+            back: None,
             stopped: false,
             keyframes: Keyframes::default(),
             meter: Meter::default(),
@@ -80,8 +93,25 @@ impl Layer {
     /// Whether it has not stopped, where `newest` is when any layer of the track was heard last: while
     /// all are silent (muted, a still picture) nothing has stopped.
     pub(super) fn flows(&self, newest: Instant, now: Instant) -> bool {
-        self.heard
-            .is_some_and(|heard| newest.saturating_duration_since(heard) < STOPPED && now >= heard)
+        let silent = |heard| newest.saturating_duration_since(heard);
+        let heard = self.heard.is_some_and(|heard| silent(heard) < STOPPED && now >= heard);
+        heard && !self.lapsed
+    }
+
+    /// Looks whether it has stopped by itself, or lasts again. `lowest`: there is nothing below it.
+    fn watch(&mut self, newest: Instant, now: Instant, lowest: bool) {
+        let Some(heard) = self.heard else {
+            (self.lapsed, self.back) = (false, None);
+            return;
+        };
+        let silent = newest.saturating_duration_since(heard);
+        let lively = self.meter.fps(self.meter.top().1) >= LIVELY;
+        if silent >= if lively { LIVELY_STOPPED } else { STOPPED } {
+            (self.lapsed, self.back) = (true, None);
+        } else if self.lapsed && silent < LIVELY_STOPPED / 2 {
+            let since = *self.back.get_or_insert(now);
+            self.lapsed = !lowest && now.saturating_duration_since(since) < LASTING;
+        }
     }
 
     /// Takes note of a media packet and what it costs; padding is none.
@@ -142,6 +172,17 @@ pub(super) fn choose(layers: &[Layer], wish: &Wish, now: Instant) -> Option<usiz
     below.or_else(|| layers.iter().position(flows))
 }
 
+/// Looks which layers of a track have stopped by themselves.
+pub(super) fn watch(layers: &mut [Layer], now: Instant) {
+    let Some(newest) = newest(layers) else { return };
+    for (at, layer) in layers.iter_mut().enumerate() {
+        layer.watch(newest, now, at == 0);
+    }
+    if !layers.iter().any(|layer| layer.flows(newest, now)) {
+        layers.iter_mut().for_each(|layer| layer.lapsed = false);
+    }
+}
+
 /// When any of the layers was heard last.
 pub(super) fn newest(layers: &[Layer]) -> Option<Instant> {
     layers.iter().filter_map(|layer| layer.heard).max()
@@ -166,6 +207,7 @@ pub(super) fn sort_rids(rids: &mut [String]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ladder::Place;
     use super::*;
 
     fn ladder(now: Instant, ages_ms: [Option<u64>; 3]) -> Vec<Layer> {
@@ -195,6 +237,60 @@ mod tests {
             choose(&ladder(now, [Some(9_000), Some(9_010), Some(9_020)]), &BEST, now),
             Some(2)
         );
+    }
+
+    /// So many pictures a second of the layers that flow, for so long.
+    fn pass(layers: &mut [Layer], now: &mut Instant, fps: u32, ms: u32, flows: [bool; 3]) {
+        for _ in 0..ms * fps / 1_000 {
+            *now += Duration::from_secs(1) / fps;
+            for (layer, flows) in layers.iter_mut().zip(flows) {
+                if flows {
+                    layer.heard = Some(*now);
+                    layer.ssrc += 90_000 / fps;
+                    layer.meter.count(Place::default(), layer.ssrc, 500);
+                }
+                layer.meter.read(*now);
+            }
+            watch(layers, *now);
+        }
+    }
+
+    #[test]
+    fn a_layer_that_comes_and_goes_is_taken_again_when_it_lasts() {
+        let mut now = Instant::now();
+        let mut layers = ladder(now, [None; 3]);
+        let all = [true; 3];
+        pass(&mut layers, &mut now, 20, 2_000, all);
+        assert_eq!(choose(&layers, &BEST, now), Some(2), "a first one is taken at once");
+        pass(&mut layers, &mut now, 20, 300, [true, true, false]);
+        assert_eq!(choose(&layers, &BEST, now), Some(2));
+        pass(&mut layers, &mut now, 20, 100, [true, true, false]);
+        assert_eq!(choose(&layers, &BEST, now), Some(1));
+        pass(&mut layers, &mut now, 20, 900, all);
+        assert_eq!(choose(&layers, &BEST, now), Some(1));
+        pass(&mut layers, &mut now, 20, 200, all);
+        assert_eq!(choose(&layers, &BEST, now), Some(2));
+    }
+
+    #[test]
+    fn few_pictures_a_second_are_waited_for() {
+        let mut now = Instant::now();
+        let mut layers = ladder(now, [None; 3]);
+        pass(&mut layers, &mut now, 5, 2_000, [true; 3]);
+        pass(&mut layers, &mut now, 5, 600, [true, true, false]);
+        assert_eq!(choose(&layers, &BEST, now), Some(2));
+        pass(&mut layers, &mut now, 5, 200, [true, true, false]);
+        assert_eq!(choose(&layers, &BEST, now), Some(1));
+    }
+
+    #[test]
+    fn the_last_that_flows_is_never_waited_for() {
+        let mut now = Instant::now();
+        let mut layers = ladder(now, [None; 3]);
+        pass(&mut layers, &mut now, 20, 2_000, [true; 3]);
+        pass(&mut layers, &mut now, 20, 1_000, [true, false, false]);
+        pass(&mut layers, &mut now, 20, 1_000, [false, false, true]);
+        assert_eq!(choose(&layers, &BEST, now), Some(2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::api::{
 use super::codec::Codec;
 use super::dynacast::Demand;
 use super::ladder::{Rung, Rungs, Target};
-use super::layers::{Layer, Wish, choose, newest, sort_rids};
+use super::layers::{Layer, Wish, choose, newest, sort_rids, watch};
 use super::sdp::{PayloadType, Section};
 use super::sounds::Sounds;
 
@@ -149,6 +149,7 @@ impl Track {
     /// Reads the meters. Once in 100 to 200 ms is often enough.
     pub(super) fn measure(&mut self, now: Instant) {
         self.layers.iter_mut().for_each(|layer| layer.meter.read(now));
+        watch(&mut self.layers, now);
     }
 
     /// What can be forwarded, lowest first, and what each rung costs. A stream that flows and was not
