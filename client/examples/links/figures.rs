@@ -77,7 +77,10 @@ pub(crate) fn received(samples: &[Sample], round_trip: f64) -> Option<Received> 
     let (was, is) = (audio(first), audio(last));
     let played = is.played.saturating_sub(was.played);
     let packets = is.packets.saturating_sub(was.packets).max(1);
-    let concealed = share(is.concealed.saturating_sub(was.concealed), played);
+    // Who hears nothing is missing all of it.
+    let silence = is.packets == was.packets;
+    let heard = share(is.concealed.saturating_sub(was.concealed), played);
+    let concealed = if silence { 100.0 } else { heard };
     let audio_delay = ms(is.waited.saturating_sub(was.waited)) / packets as f64;
     let (saw, sees) = (video(first), video(last));
     let freezes = freezes(&sees, first.at, last.at);

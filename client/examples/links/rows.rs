@@ -158,11 +158,13 @@ pub(crate) const ROWS: [Row; 18] = [
     },
     Row {
         profile: "l60-up",
+        // The loss begins after ten seconds.
+        seconds: (15, 60),
         course: Course::Voice(1),
         targets: Targets { concealed: Some(20.0), ..NONE },
         ..steady(
             "l60-up",
-            "60 % up, 100 ms; voice, one copy as browsers have it",
+            "60 % up from 10 s on, 100 ms; voice, one copy as browsers have it",
             0.0,
             0.0,
             0.0,
@@ -171,9 +173,18 @@ pub(crate) const ROWS: [Row; 18] = [
     },
     Row {
         profile: "l60-up",
+        // The loss begins after ten seconds.
+        seconds: (15, 60),
         course: Course::Voice(3),
         targets: Targets { concealed: Some(20.0), ..NONE },
-        ..steady("l60-up-3", "60 % up, 100 ms; voice, three copies", 0.0, 0.0, 0.0, 0.0)
+        ..steady(
+            "l60-up-3",
+            "60 % up from 10 s on, 100 ms; voice, three copies",
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+        )
     },
     Row {
         profile: "cap200",
