@@ -61,6 +61,11 @@ impl Demand {
         at
     }
 
+    /// Leaves the lowest rungs only.
+    pub(super) fn shorten(&mut self, len: usize) {
+        self.len = self.len.min(len.max(1));
+    }
+
     /// The cost of a rung.
     pub(super) fn cost(&self, rung: usize) -> Option<u64> {
         self.costs.get(..self.len)?.get(rung).copied()

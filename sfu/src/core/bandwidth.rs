@@ -90,6 +90,15 @@ struct Claim {
     targets: [Target; RUNGS],
 }
 
+impl Claim {
+    /// How many of its rungs show the smallest picture.
+    fn lowest(&self) -> usize {
+        let size = |target: &Target| (target.stream, target.spatial);
+        let first = self.targets.first().map(size);
+        self.targets.iter().take_while(|target| Some(size(target)) == first).count()
+    }
+}
+
 /// What becomes of a video.
 struct Ruling {
     subscription: usize,
@@ -313,8 +322,15 @@ impl Downlink {
         let estimator = link.as_ref().and_then(|link| link.estimator.as_ref());
         let congested = estimator.is_some_and(|estimator| estimator.is_overusing());
         let fresh = self.is_fresh(now);
+        let whole: u64 = claims.iter().map(|claim| claim.demand.whole()).sum();
         for (at, claim) in claims.iter_mut().enumerate() {
             claim.demand.kept = keeps || at == 0 && fresh && !congested;
+            if fresh && !self.told {
+                // The first picture is there soonest when it is small; the first feedback, a round
+                // trip later, tells whether more fits.
+                let lowest = claim.lowest();
+                claim.demand.shorten(lowest);
+            }
         }
         let mut video = self.video_bps(limit);
         if self.sparing_until.is_some_and(|until| until > now) {
@@ -335,7 +351,7 @@ impl Downlink {
             share(budget, &demands, &mut rungs);
         }
         let mut rulings = Vec::new();
-        let (mut rose, mut fell, mut sum, mut wanted) = (false, false, 0, 0);
+        let (mut rose, mut fell, mut sum) = (false, false, 0);
         for (claim, rung) in claims.iter().zip(&rungs) {
             let target = rung.and_then(|rung| claim.targets.get(rung)).copied();
             let subscription = claim.subscription;
@@ -343,7 +359,6 @@ impl Downlink {
             rose |= !claim.demand.fresh && *rung > claim.demand.current;
             fell |= *rung < claim.demand.current;
             sum += rung.and_then(|rung| claim.demand.cost(rung)).unwrap_or(0);
-            wanted += claim.demand.whole();
         }
         if fell {
             self.patience.fell(now, video);
@@ -354,7 +369,7 @@ impl Downlink {
         self.shared_at = Some(now);
         if let Some(link) = link {
             // Steps up need room to spare, so that is what probes must find.
-            let (needed, most) = (self.link_bps(sum), self.link_bps(wanted * 12 / 10));
+            let (needed, most) = (self.link_bps(sum), self.link_bps(whole * 12 / 10));
             if let Some(estimator) = &mut link.estimator {
                 estimator.needs(now, needed, most);
             }
