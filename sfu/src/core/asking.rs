@@ -57,11 +57,9 @@ impl Patience {
         Self { round_trip, limit, doubled: loss >= LOSSY }
     }
 
-    /// Sound is played out before long. Where each is repeated in the next packet, little is missing,
-    /// and what comes late only makes receivers delay all that follows.
-    pub(super) const fn audio(round_trip: Duration, repeated: bool) -> Self {
-        let limit = Duration::from_millis(if repeated { 150 } else { 250 });
-        Self { round_trip, limit, doubled: true }
+    /// Sound is played out before long.
+    pub(super) const fn audio(round_trip: Duration) -> Self {
+        Self { round_trip, limit: Duration::from_millis(250), doubled: true }
     }
 }
 
@@ -358,16 +356,14 @@ mod tests {
 
     #[test]
     fn sound_is_asked_for_only_while_it_can_be_in_time() {
-        let short = times(&mut Asking::default(), Instant::now(), &Patience::audio(ms(40), false));
+        let short = times(&mut Asking::default(), Instant::now(), &Patience::audio(ms(40)));
         assert!(
             (4..=7).contains(&short.0.len()) && short.0.iter().all(|at| *at <= 210),
             "{short:?}"
         );
         assert_eq!(short.1, 250);
-        let long = times(&mut Asking::default(), Instant::now(), &Patience::audio(ms(300), false));
+        let long = times(&mut Asking::default(), Instant::now(), &Patience::audio(ms(300)));
         assert_eq!(long, (vec![], 250));
-        let repeated = Patience::audio(ms(160), true);
-        assert_eq!(times(&mut Asking::default(), Instant::now(), &repeated), (vec![], 150));
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl Room {
         let (kind, codec) = (track.kind(), track.codec);
         let Some(owner) = self.participants.get(track.owner) else { return };
         let patience = match kind {
-            MediaKind::Audio => Patience::audio(owner.round_trip, track.red_type.is_some()),
+            MediaKind::Audio => Patience::audio(owner.round_trip),
             MediaKind::Video => Patience::video(owner.round_trip, owner.downlink_loss()),
         };
         let (mut due, mut broken) = (0u32, 0u32);
