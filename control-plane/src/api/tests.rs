@@ -22,6 +22,7 @@ on_both_databases!(
     create_checks_every_field,
     create_is_idempotent_per_appointment,
     every_endpoint_knows_its_roles,
+    the_mode_decides_what_may_be_published,
     another_clinic_does_not_exist,
     nobody_enters_without_being_let_in,
     guests_need_a_place,
@@ -125,6 +126,30 @@ async fn a_visit_from_link_to_end(database: Database) {
     // Whoever looks back within a quarter of an hour may.
     assert_eq!(world.get(&path(id, ""), &me).await.0, StatusCode::OK);
     assert_eq!(exchange(&world, &secret).await.0, StatusCode::OK);
+}
+
+async fn the_mode_decides_what_may_be_published(database: Database) {
+    let world = World::new(database).await;
+    for (mode, publish, sources) in [
+        ("VIDEO", None, vec![]),
+        ("AUDIO", None, vec!["microphone"]),
+        ("CHAT", Some(false), vec![]),
+    ] {
+        let body = json!({"doctorId": "doc", "patientId": "pat", "consultationMode": mode});
+        let (_, made) = world.post("/api/v1/consultations/sessions", &service(), body).await;
+        let id = id_of(&made["sessionId"]);
+        let (status, room) = world.post(&path(id, "/join"), &doctor(), json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{room}");
+        let now = std::time::SystemTime::now();
+        let jwt = room["accessToken"].as_str().expect("a token");
+        let claims = bedside_signaling::token::verify(&keys(), jwt, now).expect("a room token");
+        let grant = &claims.token.grant;
+        assert_eq!(
+            (grant.can_publish, &grant.can_publish_sources),
+            (publish, &sources.iter().map(ToString::to_string).collect()),
+            "{mode}"
+        );
+    }
 }
 
 async fn a_call_is_paused_resumed_and_left(database: Database) {
