@@ -8,10 +8,15 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 
 /// Runs `ip`; what it says is the error.
 fn ip(namespace: Option<&str>, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("ip");
-    if let Some(namespace) = namespace {
-        command.args(["-n", namespace]);
-    }
+    // `ip -n` would remount the root of the file system as well, which a chroot does not allow.
+    let mut command = match namespace {
+        None => Command::new("ip"),
+        Some(namespace) => {
+            let mut command = Command::new("nsenter");
+            command.args([&format!("--net=/run/netns/{namespace}"), "ip"]);
+            command
+        }
+    };
     let output = command.args(arguments).output().context("ip (iproute2) cannot be run")?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);

@@ -116,7 +116,7 @@ pub enum SessionEvent {
         /// New video sections.
         video: u32,
     },
-    /// Participants changed (or left: [`ParticipantState::Disconnected`]).
+    /// Participants changed (or left: [`ParticipantState::Disconnected`](super::ParticipantState::Disconnected)).
     Participants(Vec<ParticipantInfo>),
     /// An announced track has its id now.
     TrackPublished {
@@ -165,7 +165,7 @@ pub enum SessionEvent {
         /// The wanted state.
         muted: bool,
     },
-    /// Answer to [`Request::UpdateProfile`].
+    /// Answer to [`Request::UpdateProfile`](super::Request::UpdateProfile).
     ProfileUpdated {
         /// Echo.
         request_id: u32,

@@ -5,9 +5,9 @@
 //! back, sends the probes it is asked for, and obeys [`Estimator::target_bps`] and
 //! [`Estimator::pacing_bps`]. Rates count the bytes given to `sent`, so without IP and UDP headers.
 //!
-//! A growing delay ([`trendline`], over the groups of [`arrival`]) and a queue that stands
-//! ([`queue`]) lower the rate ([`aimd`]) to a share of what arrives ([`throughput`]); losses do only
-//! where they grow with the rate ([`loss`]). Probes ([`probe`]) find out what more there is.
+//! A growing delay (`trendline`, over the groups of `arrival`) and a queue that stands
+//! (`queue`) lower the rate (`aimd`) to a share of what arrives (`throughput`); losses do only
+//! where they grow with the rate (`loss`). Probes (`probe`) find out what more there is.
 
 mod aimd;
 mod alr;
