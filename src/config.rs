@@ -183,7 +183,7 @@ impl Default for Log {
     fn default() -> Self {
         // The handshake crates report every refused stranger as an error of their own.
         Self {
-            filter: "info,rtc_dtls=off,rtc_sctp=off,rtc_stun=off,sqlx=warn".to_owned(),
+            filter: "info,rtc_dtls=off,rtc_sctp=off,sqlx=warn".to_owned(),
             format: LogFormat::Text,
         }
     }

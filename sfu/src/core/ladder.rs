@@ -35,7 +35,6 @@ impl Target {
 
 /// One rung of a track's ladder, as measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(dead_code, reason = "the allocator chooses by it")]
 pub(super) struct Rung {
     /// What is forwarded.
     pub(super) target: Target,
@@ -64,7 +63,6 @@ impl Rungs {
     }
 
     /// Lowest first.
-    #[allow(dead_code, reason = "the allocator chooses by it")]
     pub(super) fn as_slice(&self) -> &[Rung] {
         self.rungs.get(..self.len).unwrap_or_default()
     }

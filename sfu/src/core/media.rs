@@ -239,10 +239,9 @@ impl Room {
         let Some(track) = self.tracks.get(key) else { return false };
         let clocks = Clocks { rate: clock, layers: &track.layers };
         let structure = track.layers.get(packet.layer).and_then(|layer| layer.frames.structure());
-        let packet = &Packet { structure, ..*packet };
         let class = if track.kind() == MediaKind::Video { Class::Video } else { Class::Audio };
         let olds = track.sounds.before(packet.index, packet.timestamp);
-        let packet = &Packet { olds, ..*packet };
+        let packet = &Packet { structure, olds, ..*packet };
         let (mut waiting, mut held) = (false, None);
         for (subscriber, subscription) in &track.subscribers {
             let Some(person) = self.participants.get_mut(*subscriber) else { continue };

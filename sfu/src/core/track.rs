@@ -154,7 +154,6 @@ impl Track {
 
     /// What can be forwarded, lowest first, and what each rung costs. A stream that flows and was not
     /// measured yet is one rung that seems to cost nothing.
-    #[allow(dead_code, reason = "the allocator chooses by it")]
     pub(super) fn rungs(&self, now: Instant) -> Rungs {
         let mut rungs = Rungs::default();
         let Some(newest) = newest(&self.layers) else { return rungs };
