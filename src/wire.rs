@@ -87,17 +87,8 @@ impl Server {
 
         let keys = vec![tokens::keys(config)];
         let allowed_origins = allowed_origins(config, &url);
-        let control = ControlPlane::open(ControlConfig {
-            database_url: config.database_url.reveal().clone(),
-            keys: keys.clone(),
-            public_url: url.clone(),
-            allowed_origins: allowed_origins.clone(),
-            auto_create: config.rooms.auto_create,
-            room_token_ttl: config.rooms.token_ttl,
-            ..ControlConfig::default()
-        })
-        .await
-        .context("database_url")?;
+        let control = control_config(config, &url, allowed_origins.clone());
+        let control = ControlPlane::open(control).await.context("database_url")?;
         let (facts, heard) = mpsc::channel(FACTS);
         let signaling = Signaling::new(
             SignalingConfig {
@@ -156,6 +147,20 @@ impl Server {
         while self.signaling.size().0 > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// The control plane's settings: the one place where ours become its own. `url` and
+/// `allowed_origins` are known only once the port is.
+fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> ControlConfig {
+    ControlConfig {
+        database_url: config.database_url.reveal().clone(),
+        keys: vec![tokens::keys(config)],
+        public_url: url.to_owned(),
+        allowed_origins,
+        auto_create: config.rooms.auto_create,
+        room_token_ttl: config.rooms.token_ttl,
+        ..ControlConfig::default()
     }
 }
 

@@ -1,0 +1,187 @@
+//! The configuration: one TOML file and the environment, read here and nowhere else.
+//!
+//! Layers, later ones win: built-in defaults, the demo's defaults (only for `bedside demo`), the
+//! file, plain environment names that other software uses too (`DATABASE_URL`, `RABBITMQ_HOST` …),
+//! `BEDSIDE_…` names, command-line flags. `BEDSIDE_HTTP__LISTEN` is the key `listen` of the section
+//! `http`. Any of these names with `_FILE` at its end names a file that holds the value.
+//!
+//! A key that is not known is an error that names the key: a typing mistake in a security setting
+//! must not pass for "not set".
+
+mod environment;
+mod forms;
+mod http;
+mod layers;
+mod log;
+mod media;
+mod rabbitmq;
+mod rooms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bedside_sfu::core::api::Private;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub(crate) use forms::parse_period;
+pub(crate) use http::Http;
+pub(crate) use log::{Log, LogFormat};
+pub(crate) use media::Media;
+pub(crate) use rabbitmq::RabbitMq;
+pub(crate) use rooms::Rooms;
+
+use layers::{merge, nested, read};
+
+/// The key pair that everybody knows; for trying things on one's own machine.
+pub(crate) const DEMO_KEY: &str = "devkey";
+/// See [`DEMO_KEY`].
+pub(crate) const DEMO_SECRET: &str = "secret";
+
+/// HS256 wants a key at least as long as its hash (RFC 7518 §3.2).
+const SECRET_BYTES: usize = 32;
+
+/// Everything that can be set. A section is a struct in a file of its own beside this one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Name of the key that signs room tokens and API tokens (their `iss`).
+    pub(crate) api_key: String,
+    /// The secret of that key.
+    #[serde(with = "forms::secret")]
+    pub(crate) api_secret: Private<String>,
+    /// `sqlite:PATH` or `postgres://…`.
+    #[serde(with = "forms::database_url")]
+    pub(crate) database_url: Private<String>,
+    /// How long a stopping server waits for its rooms to end.
+    #[serde(with = "forms::period")]
+    pub(crate) drain_timeout: Duration,
+    /// Pages, API and signaling.
+    pub(crate) http: Http,
+    /// Audio and video.
+    pub(crate) media: Media,
+    /// Rooms and the tokens that open them.
+    pub(crate) rooms: Rooms,
+    /// What is logged, and how.
+    pub(crate) log: Log,
+    /// The message broker; used only where `host` is set.
+    pub(crate) rabbitmq: RabbitMq,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            api_key: String::new(),
+            api_secret: Private::default(),
+            database_url: Private::new("sqlite:bedside.db".to_owned()),
+            drain_timeout: Duration::from_secs(30),
+            http: Http::default(),
+            media: Media::default(),
+            rooms: Rooms::default(),
+            log: Log::default(),
+            rabbitmq: RabbitMq::default(),
+        }
+    }
+}
+
+/// Where the settings come from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// The TOML file, if one was named on the command line (`BEDSIDE_CONFIG` names one too).
+    pub(crate) file: Option<PathBuf>,
+    /// Start from the demo's defaults.
+    pub(crate) demo: bool,
+    /// Flags, as (dotted key, value).
+    pub(crate) flags: Vec<(&'static str, Value)>,
+}
+
+/// What keeps a configuration from being used. Every message names the key to change.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file, or one that a `_FILE` variable names, cannot be read.
+    #[error("{path}: cannot be read ({reason})")]
+    File { path: String, reason: String },
+    /// The file is not TOML, or a key in it is unknown or of the wrong type.
+    #[error("{path}: {reason}")]
+    Syntax { path: String, reason: String },
+    /// A variable names no setting.
+    #[error("{0}: there is no such setting (`bedside config print --redacted` lists them all)")]
+    UnknownVariable(String),
+    /// A variable's text is not what the setting takes.
+    #[error("{variable}: {expected} is expected")]
+    BadVariable { variable: String, expected: &'static str },
+    /// The layers together make no sense.
+    #[error("configuration: {0}")]
+    Invalid(String),
+}
+
+impl Config {
+    /// Reads the file and the environment of this process.
+    pub(crate) fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let variables: BTreeMap<String, String> = std::env::vars().collect();
+        let file = sources.file.clone().or_else(|| variables.get("BEDSIDE_CONFIG").map(Into::into));
+        let text = match &file {
+            Some(path) => Some((path.display().to_string(), read(path)?)),
+            None => None,
+        };
+        let text = text.as_ref().map(|(path, text)| (path.as_str(), text.as_str()));
+        Self::from_layers(sources, text, &variables)
+    }
+
+    fn from_layers(
+        sources: &Sources,
+        file: Option<(&str, &str)>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = Value::Object(Map::new());
+        if sources.demo {
+            merge(&mut layers, layers::demo());
+        }
+        if let Some((path, text)) = file {
+            merge(&mut layers, layers::file(path, text)?);
+        }
+        merge(&mut layers, environment::layer(variables)?);
+        for (key, value) in &sources.flags {
+            merge(&mut layers, nested(key, value.clone()));
+        }
+        serde_json::from_value(layers).map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+
+    /// Refuses a key pair that others can guess.
+    pub(crate) fn check_secrets(&self) -> Result<(), ConfigError> {
+        if self.api_key.is_empty() || self.api_key == DEMO_KEY {
+            return Err(ConfigError::Invalid(
+                "api_key is not set or is the demo's: set api_key (BEDSIDE_API_KEY)".to_owned(),
+            ));
+        }
+        if self.api_secret.reveal().len() < SECRET_BYTES {
+            return Err(ConfigError::Invalid(format!(
+                "api_secret is weak: set api_secret (BEDSIDE_API_SECRET or \
+                 BEDSIDE_API_SECRET_FILE) to {SECRET_BYTES} random bytes or more, for example \
+                 from `head -c 32 /dev/urandom | base64`"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The settings as a TOML file, with `<redacted>` for every secret.
+    pub(crate) fn redacted(&self) -> String {
+        toml::to_string(self).expect("a struct of plain values is representable in TOML")
+    }
+
+    /// The same for the log: dotted keys on one line.
+    pub(crate) fn one_line(&self) -> String {
+        let mut section = String::new();
+        let mut pairs = Vec::new();
+        for line in self.redacted().lines().filter(|line| !line.is_empty()) {
+            match line.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+                Some(name) => section = format!("{name}."),
+                None => pairs.push(format!("{section}{line}")),
+            }
+        }
+        pairs.join("; ")
+    }
+}
