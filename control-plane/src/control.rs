@@ -10,8 +10,10 @@ use uuid::Uuid;
 use crate::ControlConfig;
 use crate::consultation::{Actor, Consultation, Happening, Refusal, Step, Transition};
 use crate::counters::ControlCounters;
+use crate::events::{self, Sink};
 use crate::live::{Live, LiveSession};
 use crate::rooms::Rooms;
+use crate::store::outbox::{Along, MessageId};
 use crate::store::{self, Db, Saved};
 
 /// How long a change may take to be stored before its asker is told that the database is away.
@@ -55,6 +57,10 @@ pub(crate) struct Control {
     pub(crate) counters: ControlCounters,
     /// What is known of links that tokens came from.
     pub(crate) links: Mutex<HashMap<Uuid, crate::links::Known>>,
+    /// Where events go.
+    pub(crate) sinks: Vec<Sink>,
+    /// Rung when events were stored.
+    pub(crate) outbox_rang: tokio::sync::Notify,
 }
 
 impl Control {
@@ -83,12 +89,24 @@ impl Control {
         actor: &Actor,
         step: &Step,
     ) -> Result<Arc<Consultation>, ChangeError> {
+        self.step_once(clinic, id, actor, step, None).await
+    }
+
+    /// [`Self::step`], because of a message: one that has taken effect before changes nothing.
+    pub(crate) async fn step_once(
+        &self,
+        clinic: &str,
+        id: Uuid,
+        actor: &Actor,
+        step: &Step,
+        message: Option<&MessageId>,
+    ) -> Result<Arc<Consultation>, ChangeError> {
         // Nobody enters an unknown id into memory.
         self.look(clinic, id).await?;
         let live = self.live.enter(id);
         let result = {
             let _gate = live.gate.lock().await;
-            self.step_in_turn(&live, clinic, id, actor, step).await
+            self.step_in_turn(&live, clinic, id, actor, step, message).await
         };
         drop(live);
         self.live.let_go(id);
@@ -103,6 +121,7 @@ impl Control {
         id: Uuid,
         actor: &Actor,
         step: &Step,
+        message: Option<&MessageId>,
     ) -> Result<Arc<Consultation>, ChangeError> {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.load(live, clinic, id).await?;
@@ -110,16 +129,23 @@ impl Control {
             let mut after = Consultation::clone(&before);
             let made = after.apply(now, actor, step)?;
             if made.is_empty() {
+                if message.is_some() {
+                    let along = Along { message, ..Along::default() };
+                    self.within(self.db.append_events(&along, now)).await?;
+                }
                 return Ok(before);
             }
-            match self.save(live, &before, &mut after, &made).await {
+            match self.save(live, &before, &mut after, &made, message).await {
                 Ok(Saved::Yes) => {}
+                Ok(Saved::Repeated) => return Ok(before),
                 Ok(Saved::Stale) => {
                     live.inner().consultation = None;
                     continue;
                 }
                 // Nobody gains a right by it: it takes effect now and is stored later.
-                Err(ChangeError::Database(_)) if same_rights(&before, &after) => {
+                Err(ChangeError::Database(_))
+                    if message.is_none() && same_rights(&before, &after) =>
+                {
                     keep_unsaved(live, &made);
                 }
                 Err(error) => return Err(error),
@@ -155,15 +181,21 @@ impl Control {
         before: &Consultation,
         after: &mut Consultation,
         made: &[Transition],
+        message: Option<&MessageId>,
     ) -> Result<Saved, ChangeError> {
         let unsaved = live.inner().unsaved.clone();
         let all: Vec<Transition> = unsaved.into_iter().chain(made.iter().cloned()).collect();
         let expected = before.revision;
         after.revision = expected + 1;
-        let saved = self.db.save_session(after, expected, &all, store::now());
+        let events = events::told_by(after, &all);
+        let along = Along { events: &events, sinks: &self.sinks, message };
+        let saved = self.db.save_session(after, expected, &all, &along, store::now());
         match self.within(saved).await {
             Ok(Saved::Yes) => {
                 live.inner().unsaved.clear();
+                if !events.is_empty() {
+                    self.outbox_rang.notify_waiters();
+                }
                 Ok(Saved::Yes)
             }
             other => {
@@ -277,8 +309,8 @@ impl Control {
             return;
         }
         let mut after = Consultation::clone(&before);
-        match self.save(live, &before, &mut after, &[]).await {
-            Ok(Saved::Yes) => live.inner().consultation = Some(Arc::new(after)),
+        match self.save(live, &before, &mut after, &[], None).await {
+            Ok(Saved::Yes | Saved::Repeated) => live.inner().consultation = Some(Arc::new(after)),
             Ok(Saved::Stale) => {
                 // Another process has moved on; its word counts, our facts will come again.
                 let mut inner = live.inner();

@@ -27,6 +27,8 @@ mod channel;
 mod chat;
 mod control;
 mod doorkeeper;
+#[allow(dead_code, reason = "the first sink uses the rest")]
+mod events;
 mod frames;
 mod links;
 mod live;
@@ -119,6 +121,8 @@ impl ControlPlane {
             rooms: Rooms::default(),
             counters: ControlCounters::default(),
             links: Mutex::new(HashMap::new()),
+            sinks: Vec::new(),
+            outbox_rang: tokio::sync::Notify::new(),
         };
         control.counters.start_with(control.db.count_sessions().await?);
         for consultation in control.db.running_sessions().await? {

@@ -11,7 +11,9 @@ use crate::consultation::{
     Actor, Consultation, Happening, Mode, PersonRole, Status, Step, Transition,
 };
 use crate::control::{ChangeError, Control};
+use crate::events;
 use crate::store::Page;
+use crate::store::outbox::{Along, MessageId};
 use crate::{Private, rooms, store, text, view};
 
 /// The length of a consultation for which nobody said one.
@@ -103,6 +105,18 @@ impl Control {
         actor: &Actor,
         new: &NewSession,
     ) -> Result<(Arc<Consultation>, bool), CreateError> {
+        self.create_once(clinic, actor, new, None, None).await
+    }
+
+    /// [`Self::create`], because of a message: one that has taken effect before changes nothing.
+    pub(crate) async fn create_once(
+        &self,
+        clinic: &str,
+        actor: &Actor,
+        new: &NewSession,
+        correlation_id: Option<&str>,
+        message: Option<&MessageId>,
+    ) -> Result<(Arc<Consultation>, bool), CreateError> {
         if let Some(appointment_id) = &new.appointment_id {
             must(text::is_id(appointment_id), "appointmentId is empty, too long or not text")?;
             if let Some(known) = self.of_appointment(clinic, appointment_id).await? {
@@ -119,13 +133,19 @@ impl Control {
             at: consultation.created_at,
             reason: None,
         };
-        let stored = self.within(self.db.insert_session(&consultation, &created)).await?;
+        let mut events = events::told_by(&consultation, std::slice::from_ref(&created));
+        for event in &mut events {
+            event.correlation_id = correlation_id.map(str::to_owned);
+        }
+        let along = Along { events: &events, sinks: &self.sinks, message };
+        let stored = self.within(self.db.insert_session(&consultation, &created, &along)).await?;
         if !stored {
             // Somebody was faster with the same appointment.
             let appointment_id = consultation.appointment_id.as_deref().unwrap_or_default();
             let known = self.of_appointment(clinic, appointment_id).await?;
             return Ok((known.ok_or(ChangeError::Busy)?, false));
         }
+        self.outbox_rang.notify_waiters();
         self.counters.moved(None, Status::Scheduled);
         tracing::info!(session = %consultation.id, "consultation created");
         let consultation = Arc::new(consultation);

@@ -214,7 +214,7 @@ impl Control {
         let was_away = live.inner().away.remove(user_id);
         let consultation = if was_away {
             let step = Step::Arrive { user_id: user_id.to_owned(), name: None };
-            self.step_in_turn(live, clinic, id, &caller.actor(), &step).await
+            self.step_in_turn(live, clinic, id, &caller.actor(), &step, None).await
         } else {
             self.look(clinic, id).await
         };

@@ -2,8 +2,11 @@
 //!
 //! Each is written in the API and in the tables exactly as `as_str` says.
 
+use serde::{Deserialize, Serialize};
+
 /// Where a consultation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// Planned, nobody has come yet.
     Scheduled,
@@ -70,7 +73,8 @@ impl Status {
 }
 
 /// What the two exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Mode {
     /// Picture and sound.
     Video,
@@ -97,7 +101,8 @@ impl Mode {
 }
 
 /// What a person is in a consultation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PersonRole {
     /// The person cared for.
     Patient,

@@ -10,6 +10,8 @@
 
 mod chat;
 mod links;
+#[allow(dead_code, reason = "the first sink uses the rest")]
+pub(crate) mod outbox;
 mod people;
 mod sessions;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::outbox::{Along, store_along};
 use super::{Connected, Db, Tx, execute, fetch, unknown_word};
 use crate::Private;
 use crate::consultation::{Consultation, Mode, Status, Transition};
@@ -114,14 +115,18 @@ pub(crate) enum Saved {
     Yes,
     /// Somebody else stored a newer revision first: load again.
     Stale,
+    /// The message that asks for it has taken effect before.
+    Repeated,
 }
 
 impl Db {
-    /// Stores a new consultation. `false`: its appointment already has one.
+    /// Stores a new consultation. `false`: its appointment already has one, or the message that
+    /// asks for it has taken effect before.
     pub(crate) async fn insert_session(
         &self,
         consultation: &Consultation,
         created: &Transition,
+        along: &Along<'_>,
     ) -> Result<bool, sqlx::Error> {
         const SQL: &str = "INSERT INTO consultation_sessions \
             (id, clinic, appointment_id, patient_id, patient_name, doctor_id, doctor_name, \
@@ -153,6 +158,9 @@ impl Db {
             return Ok(false);
         }
         insert_event(&mut tx, consultation.id, created).await?;
+        if !store_along(&mut tx, along, consultation.created_at).await? {
+            return Ok(false);
+        }
         tx.commit().await?;
         Ok(true)
     }
@@ -244,6 +252,7 @@ impl Db {
         consultation: &Consultation,
         expected_revision: i64,
         made: &[Transition],
+        along: &Along<'_>,
         now: DateTime<Utc>,
     ) -> Result<Saved, sqlx::Error> {
         const SQL: &str = "UPDATE consultation_sessions SET status = $3, patient_joined_at = $4, \
@@ -275,6 +284,9 @@ impl Db {
         }
         if consultation.status.is_over() {
             super::links::end_with_session(&mut tx, consultation.id, now).await?;
+        }
+        if !store_along(&mut tx, along, now).await? {
+            return Ok(Saved::Repeated);
         }
         tx.commit().await?;
         Ok(Saved::Yes)

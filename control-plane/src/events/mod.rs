@@ -1,0 +1,274 @@
+//! Events: what others are told of consultations, and what others tell us.
+//!
+//! An [`Event`] is a plain fact in our own words. It is stored in the outbox in the same
+//! transaction as the change it tells of, and each sink encodes it in the words of its contract
+//! (`encode`). Nothing is told that was not stored, and nothing stored stays untold.
+
+pub(crate) mod relay;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::consultation::{
+    Actor, Consultation, Happening, Mode, PersonRole, Presence, Status, Transition,
+};
+
+/// Something that others are told. One row of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Rises with time; the message id at every sink.
+    pub(crate) id: Uuid,
+    /// When it happened.
+    pub(crate) at: DateTime<Utc>,
+    /// Whose it is.
+    pub(crate) clinic: String,
+    /// Ties it to what caused it, where that had an id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) correlation_id: Option<String>,
+    /// The consultation as it was then; none where there is none (a failed creation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<About>,
+    /// What happened.
+    pub(crate) news: News,
+}
+
+/// The consultation as it was when something happened. No names: those are personal data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub(crate) session_id: Uuid,
+    pub(crate) appointment_id: Option<String>,
+    pub(crate) patient_id: String,
+    pub(crate) doctor_id: String,
+    pub(crate) mode: Mode,
+    pub(crate) room_name: String,
+    pub(crate) status: Status,
+    pub(crate) scheduled_start: DateTime<Utc>,
+    pub(crate) scheduled_minutes: i64,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) actual_start: Option<DateTime<Utc>>,
+    pub(crate) actual_end: Option<DateTime<Utc>>,
+    pub(crate) duration_seconds: Option<i64>,
+    pub(crate) end_reason: Option<String>,
+    pub(crate) is_recorded: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum News {
+    /// A consultation was made.
+    SessionCreated {},
+    /// A consultation could not be made.
+    CreationFailed {
+        /// The appointment that asked for it.
+        appointment_id: String,
+        /// Why, in words without personal data.
+        error: String,
+    },
+    /// The patient is in the waiting room.
+    PatientWaiting {},
+    /// It began.
+    SessionStarted {
+        /// Who began it; none = the server, because somebody was let in or both were there.
+        by: Option<String>,
+        /// What that person is.
+        by_role: Option<PersonRole>,
+    },
+    /// Doctor and patient are connected for the first time.
+    BothConnected {},
+    /// It was interrupted.
+    Paused {},
+    /// It goes on.
+    Resumed {},
+    /// It is over: completed, cancelled or nobody came (see the status).
+    Ended {
+        /// Who ended it; none = the server.
+        by: Option<String>,
+        /// What that person is.
+        by_role: Option<PersonRole>,
+    },
+    /// A technical failure ended it.
+    Failed {
+        /// What failed.
+        error: String,
+    },
+    /// Somebody was given a room token.
+    TokenGenerated {
+        /// Who.
+        user_id: String,
+        /// What that person is.
+        role: PersonRole,
+    },
+    /// Somebody reported a technical issue.
+    IssueReported {
+        /// Who.
+        user_id: String,
+        /// `audio`, `video`, `connection`, `other`.
+        issue: String,
+        /// In the reporter's words.
+        description: Told,
+    },
+    /// The patient may be asked how it was.
+    FeedbackRequested {},
+    /// The patient said how it was.
+    FeedbackSubmitted {
+        /// 1 to 5.
+        overall_rating: i64,
+        /// Would the patient recommend the doctor?
+        would_recommend: Option<bool>,
+        /// Lower-case tags.
+        tags: Vec<String>,
+    },
+}
+
+/// Text in a person's own words: it travels to the sinks and never to a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Told(pub(crate) String);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told(..)")
+    }
+}
+
+impl News {
+    /// The name in the outbox and over the API.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::SessionCreated {} => "consultation.session.created",
+            Self::CreationFailed { .. } => "consultation.session.creation.failed",
+            Self::PatientWaiting {} => "consultation.waiting.patient",
+            Self::SessionStarted { .. } => "consultation.session.started",
+            Self::BothConnected {} => "consultation.started",
+            Self::Paused {} => "consultation.paused",
+            Self::Resumed {} => "consultation.resumed",
+            Self::Ended { .. } => "consultation.ended",
+            Self::Failed { .. } => "consultation.failed",
+            Self::TokenGenerated { .. } => "consultation.token.generated",
+            Self::IssueReported { .. } => "consultation.issue.reported",
+            Self::FeedbackRequested {} => "consultation.feedback.requested",
+            Self::FeedbackSubmitted { .. } => "consultation.feedback.submitted",
+        }
+    }
+}
+
+impl About {
+    /// What is told of a consultation.
+    pub(crate) fn of(consultation: &Consultation) -> Self {
+        Self {
+            session_id: consultation.id,
+            appointment_id: consultation.appointment_id.clone(),
+            patient_id: consultation.patient_id.clone(),
+            doctor_id: consultation.doctor_id.clone(),
+            mode: consultation.mode,
+            room_name: consultation.room_name.clone(),
+            status: consultation.status,
+            scheduled_start: consultation.scheduled_start,
+            scheduled_minutes: consultation.scheduled_minutes,
+            created_at: consultation.created_at,
+            actual_start: consultation.actual_start,
+            actual_end: consultation.actual_end,
+            duration_seconds: consultation.duration_seconds,
+            end_reason: consultation.end_reason.clone(),
+            is_recorded: false,
+        }
+    }
+}
+
+impl Event {
+    /// Something that happened to a consultation.
+    pub(crate) fn of(consultation: &Consultation, at: DateTime<Utc>, news: News) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            at,
+            clinic: consultation.clinic.clone(),
+            correlation_id: None,
+            about: Some(About::of(consultation)),
+            news,
+        }
+    }
+
+    /// The consultation it is about.
+    pub(crate) fn session_id(&self) -> Option<Uuid> {
+        self.about.as_ref().map(|about| about.session_id)
+    }
+}
+
+/// Where events go. Only sinks that are configured get a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Sink {
+    /// The message broker.
+    RabbitMq,
+    /// The event log.
+    Kafka,
+    /// A URL of somebody's, by the name it has in the configuration.
+    Webhook(String),
+}
+
+impl Sink {
+    /// The word in the tables.
+    pub(crate) fn word(&self) -> String {
+        match self {
+            Self::RabbitMq => "rabbitmq".to_owned(),
+            Self::Kafka => "kafka".to_owned(),
+            Self::Webhook(name) => format!("webhook:{name}"),
+        }
+    }
+}
+
+/// What a stored change tells others, in the order it happened.
+pub(crate) fn told_by(after: &Consultation, made: &[Transition]) -> Vec<Event> {
+    made.iter()
+        .flat_map(|transition| {
+            let news = news_of(after, transition);
+            news.into_iter().map(|news| Event::of(after, transition.at, news))
+        })
+        .collect()
+}
+
+fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
+    let by = transition.actor.id().map(str::to_owned);
+    let by_role = match &transition.actor {
+        Actor::Person(id) => Some(after.role_of(id)),
+        Actor::Service(_) | Actor::Server => None,
+    };
+    match transition.happening {
+        Happening::Created => vec![News::SessionCreated {}],
+        Happening::PatientJoined => {
+            let patient = after.person(&after.patient_id);
+            let waits = patient.is_some_and(|person| person.presence == Presence::Waiting);
+            if waits { vec![News::PatientWaiting {}] } else { Vec::new() }
+        }
+        Happening::Started => vec![News::SessionStarted { by, by_role }],
+        Happening::Paused => vec![News::Paused {}],
+        Happening::Resumed => vec![News::Resumed {}],
+        Happening::Ended => match transition.to {
+            Status::Failed => {
+                let error = transition.reason.clone().unwrap_or_default();
+                vec![News::Failed { error }]
+            }
+            Status::Completed => {
+                vec![News::Ended { by, by_role }, News::FeedbackRequested {}]
+            }
+            Status::Scheduled
+            | Status::Waiting
+            | Status::InProgress
+            | Status::Paused
+            | Status::Cancelled
+            | Status::NoShow => vec![News::Ended { by, by_role }],
+        },
+        Happening::DoctorJoined
+        | Happening::GuestJoined
+        | Happening::Admitted
+        | Happening::SentBack
+        | Happening::Left
+        | Happening::WentAway
+        | Happening::Removed
+        | Happening::Connected
+        | Happening::Reconnected
+        | Happening::Reconnecting
+        | Happening::Disconnected => Vec::new(),
+    }
+}
