@@ -22,6 +22,7 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::Config;
 
 fn main() -> ExitCode {
+    bedside_control_plane::crypto::use_one();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,6 +10,7 @@
 //! - `live`: what is in memory, and who listens.
 //! - `api`, `channel`: HTTP and WebSocket.
 //! - `doorkeeper`: signaling's question at every join, and the facts that rooms tell.
+//! - [`crypto`]: what TLS is made of.
 //! - [`token`], `access`, `links`: who is calling, and join links that need no account.
 //!
 //! Two rules shape it. Nobody is in a room without having been let in: a room token is signed only
@@ -19,6 +20,7 @@
 
 pub mod consultation;
 pub mod counters;
+pub mod crypto;
 pub mod token;
 
 mod access;

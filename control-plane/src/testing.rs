@@ -134,6 +134,7 @@ impl World {
     }
 
     pub(crate) async fn with(database: Database, change: impl FnOnce(&mut ControlConfig)) -> Self {
+        crate::crypto::use_one();
         let mut config = ControlConfig {
             database_url: database.url.clone(),
             keys: keys(),
