@@ -2,7 +2,7 @@
 
 import { computed, effect, signal } from '@preact/signals';
 import { Api, linkSecret, Problem } from '../shared/api';
-import { prefetchCall, startCall } from '../shared/call/load';
+import { loadCall, prefetchCall } from '../shared/call/load';
 import type { CallModel } from '../shared/call/model';
 import type { Gone } from '../shared/call/phase';
 import { Channel, type ChannelState } from '../shared/channel';
@@ -167,9 +167,10 @@ export class DeskController {
     want = { camera: true, microphone: true },
   ): Promise<void> {
     const session = this.sessions.value.get(sessionId);
+    const before = this.desk.value;
+    // Two quick presses are one entry: a second one would close the first at the server.
+    if (!session || before.at !== 'list' || before.entering !== null) return;
     this.#dispatch({ type: 'ENTER', sessionId });
-    const { desk } = this;
-    if (!session || desk.value.at !== 'list' || desk.value.entering !== sessionId) return;
     try {
       // The camera starts while the server is asked; an own check that runs already is kept.
       const voiceOnly = isVoiceOnly(session);
@@ -191,13 +192,14 @@ export class DeskController {
 
   async #startCall(session: Session, access: RoomAccess): Promise<void> {
     const consultation = new Consultation(this.api, session);
-    const call = await startCall(() => ({
+    const { Call } = await loadCall();
+    const call = new Call({
       access,
       media: this.preview.handOver(),
       join: () => this.api.join(session.sessionId),
       onGone: (why) => void this.#gone(why),
       voiceOnly: isVoiceOnly(session),
-    }));
+    });
     this.checking.value = false;
     this.actionProblem.value = null;
     this.consultation.value = consultation;

@@ -114,7 +114,7 @@ function CheckView(props: {
             type="button"
             class="button button-main button-large"
             disabled={visit.entering}
-            onClick={() => void controller.enter()}
+            onClick={() => controller.enter()}
           >
             Join the consultation
           </button>

@@ -1,16 +1,17 @@
 // Carries out the patient's visit: performs what the machine's states ask for.
 
 import { effect, signal } from '@preact/signals';
-import { Api, linkSecret } from '../shared/api';
-import { prefetchCall, startCall } from '../shared/call/load';
+import { Api, linkSecret, Problem } from '../shared/api';
+import { loadCall, prefetchCall } from '../shared/call/load';
 import type { CallModel } from '../shared/call/model';
 import type { Gone } from '../shared/call/phase';
 import { Consultation } from '../shared/consultation';
 import { Preview } from '../shared/media/preview';
 import type { Device } from '../shared/media/problem';
 import { forget, recall, remember } from '../shared/remember';
-import { isOver, isVoiceOnly, type JoinAnswer, type RoomAccess } from '../shared/types';
+import { isOver, isVoiceOnly, type RoomAccess } from '../shared/types';
 import { kindOfError } from '../shared/words';
+import { Entry } from './entry';
 import { START, step, type VisitEvent } from './visit';
 
 /** How long an open camera question may hold up the entry into an admitted call. */
@@ -24,7 +25,7 @@ export class VisitController {
   readonly preview = new Preview();
 
   #api: Api | null = null;
-  #asking = false;
+  #entry: Entry | null = null;
 
   constructor() {
     // Somebody who muted must stay muted after a reload.
@@ -60,16 +61,18 @@ export class VisitController {
   async #openConsultation(sessionId: string): Promise<void> {
     const session = await this.api.session(sessionId);
     this.consultation.value?.close();
+    this.#entry?.giveUp();
     const consultation = new Consultation(this.api, session, {
-      onReady: () => void this.#askWhileWaiting(),
+      onReady: () => this.#knock(),
       onWaiting: (position) => this.#dispatch({ type: 'WAIT', position }),
       onAdmitted: () => {
         this.#dispatch({ type: 'ADMITTED' });
-        void this.#askWhileWaiting();
+        this.#knock();
       },
       onSentBack: () => this.#sentBack(),
     });
     this.consultation.value = consultation;
+    this.#entry = this.#entryTo(consultation);
     consultation.session.subscribe((s) => {
       if (isOver(s.status)) void this.#over();
     });
@@ -81,7 +84,7 @@ export class VisitController {
     const held = recall(this.api.me.userId);
     const before = held?.sessionId === sessionId ? held : null;
     const asked = this.preview.start(before ?? this.#wish());
-    if (before) await this.enter();
+    if (before) this.enter();
     await asked;
   }
 
@@ -92,7 +95,7 @@ export class VisitController {
   }
 
   /** The person pressed “Join”. */
-  async enter(): Promise<void> {
+  enter(): void {
     if (this.visit.value.at !== 'check') return;
     this.#dispatch({ type: 'ENTER' });
     prefetchCall();
@@ -103,7 +106,7 @@ export class VisitController {
       microphone: this.preview.microphone.value.is !== 'off',
     });
     consultation.open();
-    await this.#ask();
+    this.#knock();
   }
 
   /** The person left or was disconnected for good, and wants to come back. */
@@ -119,6 +122,7 @@ export class VisitController {
 
   async leave(): Promise<void> {
     forget();
+    this.#entry?.giveUp();
     const consultation = this.consultation.value;
     this.#dispatch({ type: 'LEFT', replaced: false });
     this.preview.stop();
@@ -136,28 +140,24 @@ export class VisitController {
     this.visit.value = step(this.visit.value, event);
   }
 
-  // Asks for the room. Every path into the call goes through here, one question at a time.
-  async #ask(): Promise<void> {
-    const consultation = this.consultation.value;
-    if (this.#asking || !consultation) return;
-    this.#asking = true;
-    let answer: JoinAnswer;
-    try {
-      answer = await this.api.join(consultation.id);
-    } catch (error) {
-      this.#asking = false;
-      this.#askFailed(error);
-      return;
-    }
-    this.#asking = false;
-    if (answer.kind === 'waiting') {
-      this.#dispatch({ type: 'WAIT', position: answer.position });
-    } else {
-      await this.#enterRoom(consultation, answer.access);
-    }
+  /** Every path into the call goes through here. */
+  #entryTo(consultation: Consultation): Entry {
+    return new Entry({
+      ask: () => this.api.join(consultation.id),
+      onWaiting: (position) => this.#dispatch({ type: 'WAIT', position }),
+      goIn: (access, wanted) => this.#goIn(consultation, access, wanted),
+      onFailed: (error) => this.#entryFailed(error),
+    });
   }
 
-  #askFailed(error: unknown): void {
+  // Something has happened that may open the door for somebody who stands before it.
+  #knock(): void {
+    const visit = this.visit.value;
+    const before = visit.at === 'waiting' || (visit.at === 'check' && visit.entering);
+    if (before) this.#entry?.knock();
+  }
+
+  #entryFailed(error: unknown): void {
     const kind = kindOfError(error);
     if (kind === 'over') {
       void this.#over();
@@ -167,33 +167,29 @@ export class VisitController {
     const { at } = this.visit.value;
     if (at === 'check') forget();
     // In the waiting room the channel shows the trouble; the question is repeated quietly.
-    if (at === 'waiting') setTimeout(() => void this.#askWhileWaiting(), ASK_AGAIN_MS);
+    if (at === 'waiting') setTimeout(() => this.#knock(), ASK_AGAIN_MS);
   }
 
-  async #askWhileWaiting(): Promise<void> {
-    if (this.visit.value.at === 'waiting') await this.#ask();
-  }
-
-  async #enterRoom(consultation: Consultation, access: RoomAccess): Promise<void> {
+  async #goIn(
+    consultation: Consultation,
+    access: RoomAccess,
+    wanted: () => boolean,
+  ): Promise<void> {
     this.#dispatch({ type: 'ADMITTED' });
     await this.preview.settled(CAMERA_WITHIN_MS);
-    try {
-      this.call.value = await startCall(() => ({
-        access,
-        media: this.preview.handOver(),
-        join: () => this.api.join(consultation.id),
-        onGone: (why) => void this.#gone(why),
-        voiceOnly: isVoiceOnly(consultation.session.value),
-      }));
-    } catch {
-      // Only the fetch of the code can fail here: offline at the worst moment.
-      this.#dispatch({ type: 'ENTER_FAILED', kind: 'offline' });
-      setTimeout(() => void this.#askWhileWaiting(), ASK_AGAIN_MS);
-      return;
-    }
+    const { Call } = await loadCall().catch(() => {
+      // Offline at the worst moment.
+      throw new Problem('offline', 0);
+    });
+    if (!wanted()) return;
+    this.call.value = new Call({
+      access,
+      media: this.preview.handOver(),
+      join: () => this.api.join(consultation.id),
+      onGone: (why) => void this.#gone(why),
+      voiceOnly: isVoiceOnly(consultation.session.value),
+    });
     this.#dispatch({ type: 'ROOM', access });
-    // Left while the code was on its way.
-    if (this.visit.value.at !== 'call') await this.#dropCall();
     consultation.openChat();
     void consultation.refresh();
   }
@@ -204,6 +200,7 @@ export class VisitController {
         return;
       case 'replaced':
         forget();
+        this.#entry?.giveUp();
         this.call.value = null;
         this.consultation.value?.close();
         this.#dispatch({ type: 'LEFT', replaced: true });
@@ -220,15 +217,20 @@ export class VisitController {
     const { at } = this.visit.value;
     if (at !== 'call' && at !== 'waiting') return;
     const want = this.call.value?.wanted.value ?? this.#wish();
+    const consultation = this.consultation.value;
+    // What was asked before counts no more.
+    this.#entry?.giveUp();
+    this.#entry = consultation && this.#entryTo(consultation);
     void this.#dropCall();
     this.#dispatch({ type: 'SENT_BACK' });
     void this.preview.start(want);
-    void this.#askWhileWaiting();
+    this.#knock();
   }
 
   async #over(): Promise<void> {
     if (this.visit.value.at === 'ended') return;
     this.#dispatch({ type: 'OVER' });
+    this.#entry?.giveUp();
     forget();
     this.preview.stop();
     await this.#dropCall();

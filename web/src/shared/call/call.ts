@@ -276,6 +276,8 @@ export class Call implements CallModel {
       if (this.phase.value.is !== 'rejoining') return;
       try {
         const answer = await this.#options.join();
+        // Left while the answer was on its way: from then on nothing may open the room again.
+        if (this.#isGone()) return;
         if (answer.kind === 'waiting') {
           this.#finish('removed');
           return;
@@ -284,6 +286,7 @@ export class Call implements CallModel {
         await this.#republish();
         return;
       } catch (error) {
+        if (this.#isGone()) return;
         if (error instanceof Problem && isFinal(error.kind)) {
           this.#finish('ended');
           return;
@@ -296,8 +299,12 @@ export class Call implements CallModel {
   // The SDK stopped our tracks when it gave up: they are opened again as they were wanted.
   async #republish(): Promise<void> {
     const { camera, microphone } = this.wanted.value;
-    if (microphone) await this.setMicrophone(true);
-    if (camera) await this.setCamera(true);
+    if (microphone && !this.#isGone()) await this.setMicrophone(true);
+    if (camera && !this.#isGone()) await this.setCamera(true);
+  }
+
+  #isGone(): boolean {
+    return this.phase.value.is === 'gone';
   }
 
   #finish(why: Gone): void {

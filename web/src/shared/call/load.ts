@@ -1,8 +1,5 @@
 // The call's code is large and needed late: it is fetched while the person waits.
 
-import type { CallOptions } from './call';
-import type { CallModel } from './model';
-
 let loading: Promise<typeof import('./call')> | null = null;
 
 /** Begins to fetch the call's code; harmless when repeated. */
@@ -10,13 +7,8 @@ export function prefetchCall(): void {
   void loadCall().catch(() => undefined);
 }
 
-/** Starts a call. The options are asked for once the code is here: they take the camera over. */
-export async function startCall(options: () => CallOptions): Promise<CallModel> {
-  const { Call } = await loadCall();
-  return new Call(options());
-}
-
-function loadCall(): Promise<typeof import('./call')> {
+/** The call's code. Whoever makes a call with it checks first that the call is still wanted. */
+export function loadCall(): Promise<typeof import('./call')> {
   loading ??= import('./call').catch((error: unknown) => {
     // A failed fetch must not be remembered, or the call could never start.
     loading = null;
