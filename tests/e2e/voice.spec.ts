@@ -1,7 +1,7 @@
 // Consultations by voice, and pictures that give way to the voice.
 import { test, expect, type Browser, type Page } from '@playwright/test';
 import { launch } from './support/chromium.js';
-import { startDemo, type Demo } from './support/demo.js';
+import { newConsultation, startDemo, type Demo } from './support/demo.js';
 import { expectMedia } from './support/media.js';
 import { admit, button, enterWaitingRoom, linkState, nameOf, openPage } from './support/visit.js';
 
@@ -18,32 +18,6 @@ test.afterAll(async () => {
   await demo?.stop();
 });
 
-async function post(path: string, body: object): Promise<Record<string, string>> {
-  const answer = await fetch(`${demo.url}/api/v1/consultations/sessions${path}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${demo.api_token}`, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-  if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
-  return (await answer.json()) as Record<string, string>;
-}
-
-/** Links of both people to a consultation of its own. */
-async function voiceConsultation(): Promise<{ patient: string; doctor: string }> {
-  const { sessionId } = await post('', {
-    appointmentId: crypto.randomUUID(),
-    doctorId: 'doctor-voice',
-    doctorName: 'Dr. Voice',
-    patientId: 'patient-voice',
-    patientName: 'Mr. Heard',
-    consultationMode: 'AUDIO',
-    scheduledStartTime: new Date().toISOString(),
-    scheduledDurationMinutes: 30,
-  });
-  const link = async (userId: string, role: string) => (await post(`/${sessionId}/links`, { userId, role })).link!;
-  return { patient: await link('patient-voice', 'patient'), doctor: await link('doctor-voice', 'doctor') };
-}
-
 /** Both in the call. */
 async function meet(patientLink: string, doctorLink: string): Promise<[Page, Page]> {
   const { page: patient } = await openPage(browsers[0]!, patientLink);
@@ -57,7 +31,7 @@ async function meet(patientLink: string, doctorLink: string): Promise<[Page, Pag
 }
 
 test('a voice consultation asks for no camera, shows none, and is heard', async () => {
-  const links = await voiceConsultation();
+  const links = await newConsultation(demo, 'AUDIO');
   const [patient, doctor] = await meet(links.patient, links.doctor);
   for (const page of [patient, doctor]) {
     await expectMedia(page, { videos: 0, audio: true });

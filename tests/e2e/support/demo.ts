@@ -61,6 +61,32 @@ export async function startDemo(options: DemoOptions = {}): Promise<Demo> {
   return { ...JSON.parse(first), process: child, log, stop };
 }
 
+/** Links of both people to a consultation of its own, with a doctor and a patient of its own. */
+export async function newConsultation(demo: Demo, mode: 'AUDIO' | 'VIDEO'): Promise<{ patient: string; doctor: string }> {
+  const post = async (path: string, body: object) => {
+    const answer = await fetch(`${demo.url}/api/v1/consultations/sessions${path}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${demo.api_token}`, 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+    return (await answer.json()) as Record<string, string>;
+  };
+  const own = crypto.randomUUID().slice(0, 8);
+  const { sessionId } = await post('', {
+    appointmentId: crypto.randomUUID(),
+    doctorId: `doctor-${own}`,
+    doctorName: 'Dr. Voice',
+    patientId: `patient-${own}`,
+    patientName: 'Mr. Heard',
+    consultationMode: mode,
+    scheduledStartTime: new Date().toISOString(),
+    scheduledDurationMinutes: 30,
+  });
+  const link = async (userId: string, role: string) => (await post(`/${sessionId}/links`, { userId, role })).link!;
+  return { patient: await link(`patient-${own}`, 'patient'), doctor: await link(`doctor-${own}`, 'doctor') };
+}
+
 /** A room token as an outside script would make it. */
 export async function roomToken(room: string, identity: string): Promise<string> {
   const args = ['token', 'room', '--room', room, '--identity', identity];

@@ -38,6 +38,23 @@ export async function received(page: Evaluates): Promise<Received> {
   }, undefined);
 }
 
+/** The state of a page and its connections, for the message of a failing test. */
+export async function explain(page: Evaluates): Promise<string> {
+  return page
+    .evaluate(() => {
+      const peers = (window as unknown as { peers?: RTCPeerConnection[] }).peers ?? [];
+      const told = peers.map((p) => {
+        const tracks = (all: { track: MediaStreamTrack | null }[]) =>
+          all.flatMap(({ track }) => (track ? [`${track.kind} ${track.readyState}${track.muted ? ' muted' : ''}`] : []));
+        const [sends, gets] = [tracks(p.getSenders()), tracks(p.getReceivers())];
+        return `${p.connectionState} (ICE ${p.iceConnectionState}, ${p.signalingState}; sends ${sends}; gets ${gets})`;
+      });
+      const words = document.body.innerText.replace(/\s+/g, ' ').slice(0, 500);
+      return `connections: ${told.join('; ') || 'none'}\npage: ${words}`;
+    }, undefined)
+    .catch((error: unknown) => `the page tells nothing: ${error}`);
+}
+
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until `videos` videos gain frames and (if wanted) the sound gains energy, both in one second. */
@@ -54,7 +71,7 @@ export async function expectMedia(page: Evaluates, want: { videos: number; audio
     if (gained === want.videos && (!want.audio || sound > 1e-5)) return after;
     seen = `${gained} videos gained frames, audio energy +${sound.toExponential(1)}, ${JSON.stringify(after)}`;
   }
-  expect(seen, `wanted ${JSON.stringify(want)}`).toBe('');
+  expect(seen, `wanted ${JSON.stringify(want)}\n${await explain(page)}`).toBe('');
   throw new Error('unreachable');
 }
 
