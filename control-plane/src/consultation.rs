@@ -4,12 +4,18 @@
 //! SCHEDULED ──▶ WAITING ──▶ IN_PROGRESS ⇄ PAUSED ──▶ COMPLETED
 //!     └───────────┴──▶ CANCELLED, NO_SHOW      (before it began)
 //!     └───────────┴───────────┴──────────┴──▶ FAILED
+//!                 ▲
+//!                 └── NO_SHOW; COMPLETED, soon after   (opened again)
 //! ```
 //!
 //! Pure: no clock, no database, no randomness. Time is an argument, and each step returns the
 //! [`Transition`]s it made, with actor, time and reason; an empty answer means that nothing was
 //! left to do (a repeated request). Who may ask for a step is decided by the door that calls.
 
+mod course;
+mod device;
+mod figures;
+mod people;
 mod words;
 
 use chrono::{DateTime, Utc};
@@ -17,10 +23,12 @@ use uuid::Uuid;
 
 use crate::Private;
 
+pub use device::{Device, DeviceKind};
+pub use figures::{Figures, Quality};
 pub use words::{Happening, Mode, PersonRole, Presence, Status};
 
 /// One person who has come to a consultation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Person {
     /// Its id in the clinic.
     pub user_id: String,
@@ -40,6 +48,16 @@ pub struct Person {
     pub left_at: Option<DateTime<Utc>>,
     /// How often it came back to the room.
     pub rejoin_count: i64,
+    /// What it came with last.
+    pub device: Device,
+    /// Since when its connection is lost and waited for.
+    pub lost_since: Option<DateTime<Utc>>,
+    /// How often it tried to come back since then.
+    pub reconnect_attempts: i64,
+    /// It went because its connection did not come back.
+    pub connection_lost: bool,
+    /// What was measured of its media.
+    pub figures: Figures,
 }
 
 impl Person {
@@ -53,7 +71,7 @@ impl Person {
 }
 
 /// A consultation with everyone who has come to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Consultation {
     /// Its id.
     pub id: Uuid,
@@ -87,14 +105,32 @@ pub struct Consultation {
     pub patient_joined_at: Option<DateTime<Utc>>,
     /// First time that the doctor came.
     pub doctor_joined_at: Option<DateTime<Utc>>,
-    /// When somebody was first let in.
+    /// When it began: it was started, somebody was let in, or both were connected.
     pub actual_start: Option<DateTime<Utc>>,
+    /// Who began it; none = the server, because both were connected.
+    pub started_by: Option<String>,
+    /// When doctor and patient first had media at the same time.
+    pub both_connected_at: Option<DateTime<Utc>>,
+    /// Since when it is interrupted.
+    pub paused_at: Option<DateTime<Utc>>,
+    /// How long it was interrupted, without the interruption that lasts.
+    pub paused_seconds: i64,
     /// When it was over.
     pub actual_end: Option<DateTime<Utc>>,
-    /// From begin to end.
+    /// From begin to end; interruptions count.
     pub duration_seconds: Option<i64>,
     /// Why it ended.
     pub end_reason: Option<String>,
+    /// Who ended it; none = the server.
+    pub ended_by: Option<String>,
+    /// What that person is here.
+    pub ended_by_role: Option<PersonRole>,
+    /// When it was last opened again.
+    pub reopened_at: Option<DateTime<Utc>>,
+    /// It runs, and nobody has media since then.
+    pub quiet_since: Option<DateTime<Utc>>,
+    /// When a timer was next due, as of the last stored change.
+    pub due_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Rises by one with each stored change.
@@ -108,6 +144,15 @@ pub enum Actor {
     Person(String),
     /// Another service of the clinic, by its id.
     Service(String),
+    /// Another service tells who did it.
+    Reported {
+        /// The service.
+        service: String,
+        /// Who did it, if the service says so.
+        by: Option<String>,
+        /// What that person is, if the service says so.
+        role: Option<PersonRole>,
+    },
     /// The server itself: a fact about the room, a timer.
     Server,
 }
@@ -116,14 +161,15 @@ impl Actor {
     /// The id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::Person(id) | Self::Service(id) => Some(id),
+            Self::Person(id) | Self::Service(id) | Self::Reported { by: Some(id), .. } => Some(id),
+            Self::Reported { service, by: None, .. } => Some(service),
             Self::Server => None,
         }
     }
 }
 
 /// What somebody wants to happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A person comes (the doctor straight in, others to the waiting room).
     Arrive {
@@ -131,6 +177,8 @@ pub enum Step {
         user_id: String,
         /// Its name, if it brings one.
         name: Option<Private<String>>,
+        /// What it comes with, as far as it tells.
+        device: Device,
     },
     /// Let a waiting person in.
     Admit(String),
@@ -146,8 +194,21 @@ pub enum Step {
     Connect(String),
     /// A person's media has fallen silent.
     Lose(String),
+    /// A person whose media has fallen silent tries to come back.
+    Attempt(String),
+    /// Its connection has not come back in time.
+    GiveUp(String),
     /// A person's presence in the room has ended.
     Disconnect(String),
+    /// A person's media was measured.
+    Measure {
+        /// Whose.
+        user_id: String,
+        /// What came out of this stay.
+        figures: Figures,
+    },
+    /// Begin, whoever is here.
+    Start,
     /// Interrupt.
     Pause,
     /// Go on.
@@ -158,8 +219,12 @@ pub enum Step {
     Cancel(Option<String>),
     /// Somebody did not come.
     NoShow(Option<String>),
+    /// The appointment is off: cancel, or end if it has begun.
+    DropAppointment(Option<String>),
     /// A technical failure.
     Fail(String),
+    /// Take the end back.
+    Reopen,
 }
 
 /// One thing that happened.
@@ -199,6 +264,9 @@ pub enum Refusal {
     /// The doctor is always admitted.
     #[error("the doctor does not wait")]
     Doctor,
+    /// It ended too long ago.
+    #[error("the consultation ended too long ago to be opened again")]
+    TooLate,
 }
 
 impl Consultation {
@@ -210,6 +278,21 @@ impl Consultation {
             PersonRole::Patient
         } else {
             PersonRole::Guest
+        }
+    }
+
+    /// What whoever asked is in this consultation; services and the server are nothing.
+    pub fn role_of_actor(&self, actor: &Actor) -> Option<PersonRole> {
+        match actor {
+            Actor::Person(id) => Some(self.role_of(id)),
+            Actor::Reported { role: Some(role), .. } => Some(*role),
+            Actor::Reported { by: Some(id), role: None, .. } => {
+                let known = *id == self.doctor_id || *id == self.patient_id;
+                known.then(|| self.role_of(id))
+            }
+            Actor::Reported { by: None, role: None, .. } | Actor::Service(_) | Actor::Server => {
+                None
+            }
         }
     }
 
@@ -245,7 +328,9 @@ impl Consultation {
     ) -> Result<Vec<Transition>, Refusal> {
         let mut log = Log { now, actor, status: self.status, made: Vec::new() };
         match step {
-            Step::Arrive { user_id, name } => self.arrive(&mut log, user_id, name.as_ref())?,
+            Step::Arrive { user_id, name, device } => {
+                self.arrive(&mut log, user_id, name.as_ref(), device)?;
+            }
             Step::Admit(user_id) => self.admit(&mut log, user_id)?,
             Step::SendBack(user_id) => self.send_back(&mut log, user_id)?,
             Step::Leave(user_id) => self.leave(&mut log, user_id)?,
@@ -253,7 +338,11 @@ impl Consultation {
             Step::Remove(user_id) => self.remove(&mut log, user_id)?,
             Step::Connect(user_id) => self.connect(&mut log, user_id)?,
             Step::Lose(user_id) => self.lose(&mut log, user_id)?,
+            Step::Attempt(user_id) => self.attempt(&mut log, user_id)?,
+            Step::GiveUp(user_id) => self.give_up(&mut log, user_id)?,
             Step::Disconnect(user_id) => self.disconnect(&mut log, user_id)?,
+            Step::Measure { user_id, figures } => self.measure(&mut log, user_id, figures)?,
+            Step::Start => self.start(&mut log)?,
             Step::Pause => self.pause(&mut log)?,
             Step::Resume => self.resume(&mut log)?,
             Step::End(reason) => {
@@ -264,283 +353,24 @@ impl Consultation {
                 self.call_off(&mut log, Status::Cancelled, reason.as_deref())?
             }
             Step::NoShow(reason) => self.call_off(&mut log, Status::NoShow, reason.as_deref())?,
+            Step::DropAppointment(reason) => self.drop_appointment(&mut log, reason.as_deref())?,
             Step::Fail(reason) => self.finish(&mut log, Status::Failed, Some(reason))?,
+            Step::Reopen => self.reopen(&mut log)?,
         }
-        Ok(log.made)
+        let made = log.made;
+        if !made.is_empty() {
+            self.listen_for_quiet(now);
+        }
+        Ok(made)
     }
 
-    fn arrive(
-        &mut self,
-        log: &mut Log<'_>,
-        user_id: &str,
-        name: Option<&Private<String>>,
-    ) -> Result<(), Refusal> {
-        self.must_not_be_over()?;
-        let role = self.role_of(user_id);
-        let known_name = match role {
-            PersonRole::Doctor => self.doctor_name.clone(),
-            PersonRole::Patient => self.patient_name.clone(),
-            PersonRole::Guest => Private::new(String::new()),
+    /// Whoever comes, goes or changes something while nobody has media makes the quiet begin anew.
+    fn listen_for_quiet(&mut self, now: DateTime<Utc>) {
+        let running = matches!(self.status, Status::InProgress | Status::Paused);
+        let here = |person: &Person| {
+            matches!(person.presence, Presence::Connected | Presence::Reconnecting)
         };
-        let seat_free = self.seats_taken() < self.max_participants;
-        let index = match self.people.iter().position(|person| person.user_id == user_id) {
-            Some(index) => index,
-            None => {
-                self.people.push(Person {
-                    user_id: user_id.to_owned(),
-                    name: known_name,
-                    role,
-                    presence: Presence::Left,
-                    admitted: role == PersonRole::Doctor,
-                    waiting_since: None,
-                    joined_at: None,
-                    left_at: None,
-                    rejoin_count: 0,
-                });
-                self.people.len() - 1
-            }
-        };
-        let Some(person) = self.people.get_mut(index) else { return Err(Refusal::NotHere) };
-        if person.presence != Presence::Left {
-            return Ok(());
-        }
-        if let Some(name) = name.filter(|name| !name.reveal().is_empty()) {
-            person.name = name.clone();
-        }
-        if role == PersonRole::Doctor {
-            // Only the server's own `Remove` takes this away, and a new link gives it back.
-            person.admitted = true;
-        } else if !seat_free {
-            // Somebody took the place meanwhile: wait again, like anybody else.
-            person.admitted = false;
-        }
-        if person.admitted {
-            person.presence = Presence::Admitted;
-        } else {
-            person.presence = Presence::Waiting;
-            person.waiting_since.get_or_insert(log.now);
-        }
-        let (happening, first) = match role {
-            PersonRole::Doctor => (Happening::DoctorJoined, Some(&mut self.doctor_joined_at)),
-            PersonRole::Patient => (Happening::PatientJoined, Some(&mut self.patient_joined_at)),
-            PersonRole::Guest => (Happening::GuestJoined, None),
-        };
-        if let Some(first) = first {
-            first.get_or_insert(log.now);
-        }
-        if self.status == Status::Scheduled {
-            self.status = Status::Waiting;
-        }
-        log.person(happening, user_id, self.status);
-        Ok(())
-    }
-
-    fn admit(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        self.must_not_be_over()?;
-        let full = self.seats_taken() >= self.max_participants;
-        let person = self.person_mut(user_id)?;
-        if person.role == PersonRole::Doctor || person.admitted {
-            return Ok(());
-        }
-        if person.presence != Presence::Waiting {
-            return Err(Refusal::NotHere);
-        }
-        if full {
-            return Err(Refusal::Full);
-        }
-        person.admitted = true;
-        person.presence = Presence::Admitted;
-        person.waiting_since = None;
-        log.person(Happening::Admitted, user_id, self.status);
-        match self.status {
-            Status::Scheduled | Status::Waiting => {
-                self.status = Status::InProgress;
-                self.actual_start.get_or_insert(log.now);
-                log.all(Happening::Started, self.status, None);
-            }
-            Status::InProgress | Status::Paused => {}
-            Status::Completed | Status::Cancelled | Status::NoShow | Status::Failed => {}
-        }
-        Ok(())
-    }
-
-    fn send_back(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        self.must_not_be_over()?;
-        let person = self.person_mut(user_id)?;
-        if person.role == PersonRole::Doctor {
-            return Err(Refusal::Doctor);
-        }
-        if !person.admitted {
-            return Ok(());
-        }
-        person.admitted = false;
-        person.presence = match person.presence {
-            Presence::Left => Presence::Left,
-            Presence::Waiting
-            | Presence::Admitted
-            | Presence::Connected
-            | Presence::Reconnecting => Presence::Waiting,
-        };
-        person.waiting_since = Some(log.now);
-        log.person(Happening::SentBack, user_id, self.status);
-        Ok(())
-    }
-
-    fn leave(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        let person = self.person_mut(user_id)?;
-        // Somebody who went away gives up its place in the queue.
-        if person.presence == Presence::Left && person.waiting_since.is_none() {
-            return Ok(());
-        }
-        person.waiting_since = None;
-        person.presence = Presence::Left;
-        person.left_at = Some(log.now);
-        log.person(Happening::Left, user_id, self.status);
-        Ok(())
-    }
-
-    fn go_away(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        let person = self.person_mut(user_id)?;
-        if person.presence != Presence::Waiting {
-            return Ok(());
-        }
-        person.presence = Presence::Left;
-        person.left_at = Some(log.now);
-        log.person(Happening::WentAway, user_id, self.status);
-        Ok(())
-    }
-
-    fn remove(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        let person = self.person_mut(user_id)?;
-        if !person.admitted && person.presence == Presence::Left {
-            return Ok(());
-        }
-        person.admitted = false;
-        person.waiting_since = None;
-        person.presence = Presence::Left;
-        person.left_at = Some(log.now);
-        log.person(Happening::Removed, user_id, self.status);
-        Ok(())
-    }
-
-    fn connect(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        self.must_not_be_over()?;
-        let person = self.person_mut(user_id)?;
-        if !person.admitted {
-            return Err(Refusal::NotHere);
-        }
-        let happening = match person.presence {
-            Presence::Connected => return Ok(()),
-            Presence::Reconnecting => Happening::Reconnected,
-            Presence::Waiting | Presence::Admitted | Presence::Left => {
-                if person.joined_at.is_some() {
-                    person.rejoin_count += 1;
-                }
-                Happening::Connected
-            }
-        };
-        person.presence = Presence::Connected;
-        person.joined_at.get_or_insert(log.now);
-        log.person(happening, user_id, self.status);
-        Ok(())
-    }
-
-    fn lose(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        let person = self.person_mut(user_id)?;
-        if person.presence == Presence::Connected {
-            person.presence = Presence::Reconnecting;
-            log.person(Happening::Reconnecting, user_id, self.status);
-        }
-        Ok(())
-    }
-
-    fn disconnect(&mut self, log: &mut Log<'_>, user_id: &str) -> Result<(), Refusal> {
-        let person = self.person_mut(user_id)?;
-        match person.presence {
-            Presence::Connected | Presence::Reconnecting => {
-                person.presence = Presence::Left;
-                person.left_at = Some(log.now);
-                log.person(Happening::Disconnected, user_id, self.status);
-            }
-            // Sent back, or the fact is older than what we know.
-            Presence::Waiting | Presence::Admitted | Presence::Left => {}
-        }
-        Ok(())
-    }
-
-    fn pause(&mut self, log: &mut Log<'_>) -> Result<(), Refusal> {
-        self.must_not_be_over()?;
-        match self.status {
-            Status::Paused => {}
-            Status::InProgress => {
-                self.status = Status::Paused;
-                log.all(Happening::Paused, self.status, None);
-            }
-            Status::Scheduled
-            | Status::Waiting
-            | Status::Completed
-            | Status::Cancelled
-            | Status::NoShow
-            | Status::Failed => return Err(Refusal::WrongStatus(self.status)),
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, log: &mut Log<'_>) -> Result<(), Refusal> {
-        self.must_not_be_over()?;
-        match self.status {
-            Status::InProgress => {}
-            Status::Paused => {
-                self.status = Status::InProgress;
-                log.all(Happening::Resumed, self.status, None);
-            }
-            Status::Scheduled
-            | Status::Waiting
-            | Status::Completed
-            | Status::Cancelled
-            | Status::NoShow
-            | Status::Failed => return Err(Refusal::WrongStatus(self.status)),
-        }
-        Ok(())
-    }
-
-    /// Cancelled and no-show are only for what never began.
-    fn call_off(
-        &mut self,
-        log: &mut Log<'_>,
-        status: Status,
-        reason: Option<&str>,
-    ) -> Result<(), Refusal> {
-        if matches!(self.status, Status::InProgress | Status::Paused) {
-            return Err(Refusal::WrongStatus(self.status));
-        }
-        self.finish(log, status, reason)
-    }
-
-    fn finish(
-        &mut self,
-        log: &mut Log<'_>,
-        status: Status,
-        reason: Option<&str>,
-    ) -> Result<(), Refusal> {
-        if self.status == status {
-            return Ok(());
-        }
-        self.must_not_be_over()?;
-        self.status = status;
-        self.actual_end = Some(log.now);
-        self.duration_seconds =
-            Some(self.actual_start.map_or(0, |start| (log.now - start).num_seconds().max(0)));
-        self.end_reason = reason.map(str::to_owned);
-        for person in &mut self.people {
-            person.waiting_since = None;
-            if person.presence != Presence::Left {
-                person.presence = Presence::Left;
-                person.left_at = Some(log.now);
-            }
-        }
-        log.all(Happening::Ended, status, reason);
-        Ok(())
+        self.quiet_since = (running && !self.people.iter().any(here)).then_some(now);
     }
 
     fn must_not_be_over(&self) -> Result<(), Refusal> {

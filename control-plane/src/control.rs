@@ -221,7 +221,7 @@ impl Control {
                         self.rooms.remove(&after.room_name, user_id);
                     }
                 }
-                Happening::Ended => self.rooms.close(&after.room_name),
+                Happening::Ended | Happening::Failed => self.rooms.close(&after.room_name),
                 Happening::Admitted => self.counters.admissions.add(),
                 Happening::Created
                 | Happening::PatientJoined
@@ -231,8 +231,14 @@ impl Control {
                 | Happening::Connected
                 | Happening::Reconnected
                 | Happening::Reconnecting
+                | Happening::ReconnectAttempt
                 | Happening::Disconnected
+                | Happening::ConnectionLost
+                | Happening::DeviceChanged
+                | Happening::Measured
                 | Happening::Started
+                | Happening::BothConnected
+                | Happening::Reopened
                 | Happening::Paused
                 | Happening::Resumed => {}
             }

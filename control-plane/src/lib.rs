@@ -40,6 +40,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod text;
+mod timers;
 mod view;
 
 use std::collections::HashMap;
@@ -57,9 +58,10 @@ pub use control::ChangeError;
 pub use links::{Exchanged, Link, LinkError, NewLink};
 pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
 pub use store::OpenError;
+pub use timers::Timers;
 pub use view::{MessageView, NamedView, PersonView, SessionView, WaitingView};
 
-use consultation::{Actor, Step};
+use consultation::{Actor, Device, Step};
 use control::Control;
 use counters::ControlCounters;
 use doorkeeper::Door;
@@ -89,6 +91,8 @@ pub struct ControlConfig {
     pub allowed_origins: Vec<String>,
     /// How long a waiting person whose page has gone stays in the queue.
     pub waiting_grace: Duration,
+    /// When what nobody ends is ended.
+    pub timers: Timers,
 }
 
 impl Default for ControlConfig {
@@ -102,6 +106,7 @@ impl Default for ControlConfig {
             room_token_ttl: Duration::from_secs(600),
             allowed_origins: Vec::new(),
             waiting_grace: Duration::from_secs(15),
+            timers: Timers::default(),
         }
     }
 }
@@ -222,7 +227,7 @@ impl ControlPlane {
         session: Uuid,
         user_id: &str,
     ) -> Result<Joined, ChangeError> {
-        self.control.join(clinic, session, &Actor::Server, user_id, None).await
+        self.control.join(clinic, session, &Actor::Server, user_id, None, Device::default()).await
     }
 
     /// Takes a step with a consultation in the server's own name.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::consultation::{
-    Actor, Consultation, Happening, Mode, PersonRole, Status, Step, Transition,
+    Actor, Consultation, Device, Happening, Mode, PersonRole, Status, Step, Transition,
 };
 use crate::control::{ChangeError, Control};
 use crate::events;
@@ -191,8 +191,9 @@ impl Control {
         actor: &Actor,
         user_id: &str,
         name: Option<Private<String>>,
+        device: Device,
     ) -> Result<Joined, ChangeError> {
-        let step = Step::Arrive { user_id: user_id.to_owned(), name };
+        let step = Step::Arrive { user_id: user_id.to_owned(), name, device };
         let consultation = self.step(clinic, id, actor, &step).await?;
         if !consultation.may_enter(user_id) {
             self.counters.waits.add();
@@ -271,9 +272,18 @@ fn planned(clinic: &str, new: &NewSession) -> Result<Consultation, CreateError> 
         patient_joined_at: None,
         doctor_joined_at: None,
         actual_start: None,
+        started_by: None,
+        both_connected_at: None,
+        paused_at: None,
+        paused_seconds: 0,
         actual_end: None,
         duration_seconds: None,
         end_reason: None,
+        ended_by: None,
+        ended_by_role: None,
+        reopened_at: None,
+        quiet_since: None,
+        due_at: None,
         created_at: now,
         revision: 0,
     })

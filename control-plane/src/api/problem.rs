@@ -93,6 +93,7 @@ impl From<Refusal> for Problem {
             Refusal::NotHere => "not_here",
             Refusal::Full => return Self::full(),
             Refusal::Doctor => "doctor",
+            Refusal::TooLate => "too_late",
         };
         Self::new(StatusCode::CONFLICT, code, refusal.to_string())
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::problem::Problem;
 use super::{Body, id_in_path};
 use crate::access::Caller;
-use crate::consultation::{Consultation, Mode, PersonRole, Status, Step};
+use crate::consultation::{Consultation, Device, Mode, PersonRole, Status, Step};
 use crate::sessions::{Joined, NewSession, RoomAnswer, WaitingAnswer, socket_url};
 use crate::store::Page;
 use crate::token::ApiRole;
@@ -197,7 +197,8 @@ pub(crate) async fn join(
     }
     let actor = caller.actor();
     let id = consultation.id;
-    let joined = state.control.join(&caller.0.clinic, id, &actor, &user_id, name).await?;
+    let joined =
+        state.control.join(&caller.0.clinic, id, &actor, &user_id, name, Device::default()).await?;
     Ok(match joined {
         Joined::Room(access) => {
             let ice_servers = state.control.config.ice_servers.clone();

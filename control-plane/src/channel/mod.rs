@@ -23,7 +23,7 @@ use crate::access::{Caller, NoCaller};
 use crate::api::id_in_path;
 use crate::api::problem::Problem;
 use crate::chat::Posting;
-use crate::consultation::{Consultation, PersonRole, Presence, Step};
+use crate::consultation::{Consultation, Device, PersonRole, Presence, Step};
 use crate::control::{ChangeError, Control};
 use crate::frames::{BadFrame, ChatText, ClientFrame, ServerFrame};
 use crate::live::{
@@ -213,7 +213,8 @@ impl Control {
         let clinic = caller.0.clinic.as_str();
         let was_away = live.inner().away.remove(user_id);
         let consultation = if was_away {
-            let step = Step::Arrive { user_id: user_id.to_owned(), name: None };
+            let step =
+                Step::Arrive { user_id: user_id.to_owned(), name: None, device: Device::default() };
             self.step_in_turn(live, clinic, id, &caller.actor(), &step, None).await
         } else {
             self.look(clinic, id).await

@@ -27,16 +27,25 @@ fn consultation(max_participants: i64) -> Consultation {
         patient_joined_at: None,
         doctor_joined_at: None,
         actual_start: None,
+        started_by: None,
+        both_connected_at: None,
+        paused_at: None,
+        paused_seconds: 0,
         actual_end: None,
         duration_seconds: None,
         end_reason: None,
+        ended_by: None,
+        ended_by_role: None,
+        reopened_at: None,
+        quiet_since: None,
+        due_at: None,
         created_at: at(0),
         revision: 0,
     }
 }
 
 fn arrive(user_id: &str) -> Step {
-    Step::Arrive { user_id: user_id.to_owned(), name: None }
+    Step::Arrive { user_id: user_id.to_owned(), name: None, device: Device::default() }
 }
 
 /// Takes steps one second apart and gives what happened in the last one.
@@ -194,7 +203,7 @@ fn words_are_read_back() {
 /// Every step, about three people.
 fn every_step() -> Vec<Step> {
     let about: [fn(String) -> Step; 8] = [
-        |user_id| Step::Arrive { user_id, name: None },
+        |user_id| Step::Arrive { user_id, name: None, device: Device::default() },
         Step::Admit,
         Step::SendBack,
         Step::Leave,

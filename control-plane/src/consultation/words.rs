@@ -12,7 +12,7 @@ pub enum Status {
     Scheduled,
     /// Somebody is here, nobody has been let in.
     Waiting,
-    /// The doctor has let somebody in.
+    /// It has begun.
     InProgress,
     /// Interrupted on purpose.
     Paused,
@@ -201,16 +201,30 @@ pub enum Happening {
     Reconnected,
     /// Media has fallen silent.
     Reconnecting,
+    /// A person tries to come back.
+    ReconnectAttempt,
     /// Presence in the room has ended.
     Disconnected,
+    /// … because the connection did not come back.
+    ConnectionLost,
+    /// A person goes on by another device.
+    DeviceChanged,
+    /// A person's media was measured.
+    Measured,
     /// The consultation began.
     Started,
+    /// Doctor and patient have media, for the first time.
+    BothConnected,
     /// It was interrupted.
     Paused,
     /// It went on.
     Resumed,
     /// It is over.
     Ended,
+    /// It is over, by a technical failure.
+    Failed,
+    /// Its end was taken back.
+    Reopened,
 }
 
 impl Happening {
@@ -229,11 +243,18 @@ impl Happening {
             Self::Connected => "participant.connected",
             Self::Reconnected => "participant.reconnected",
             Self::Reconnecting => "participant.reconnecting",
+            Self::ReconnectAttempt => "participant.reconnect_attempt",
             Self::Disconnected => "participant.disconnected",
+            Self::ConnectionLost => "participant.connection_lost",
+            Self::DeviceChanged => "participant.device_changed",
+            Self::Measured => "participant.measured",
             Self::Started => "started",
+            Self::BothConnected => "both_connected",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Reopened => "reopened",
         }
     }
 }

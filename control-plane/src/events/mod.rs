@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::consultation::{
-    Actor, Consultation, Happening, Mode, PersonRole, Presence, Status, Transition,
+    Consultation, Happening, Mode, PersonRole, Presence, Status, Transition,
 };
 
 /// Something that others are told. One row of the outbox.
@@ -230,10 +230,7 @@ pub(crate) fn told_by(after: &Consultation, made: &[Transition]) -> Vec<Event> {
 
 fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
     let by = transition.actor.id().map(str::to_owned);
-    let by_role = match &transition.actor {
-        Actor::Person(id) => Some(after.role_of(id)),
-        Actor::Service(_) | Actor::Server => None,
-    };
+    let by_role = after.role_of_actor(&transition.actor);
     match transition.happening {
         Happening::Created => vec![News::SessionCreated {}],
         Happening::PatientJoined => {
@@ -244,11 +241,12 @@ fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
         Happening::Started => vec![News::SessionStarted { by, by_role }],
         Happening::Paused => vec![News::Paused {}],
         Happening::Resumed => vec![News::Resumed {}],
+        Happening::BothConnected => vec![News::BothConnected {}],
+        Happening::Failed => {
+            let error = transition.reason.clone().unwrap_or_default();
+            vec![News::Failed { error }]
+        }
         Happening::Ended => match transition.to {
-            Status::Failed => {
-                let error = transition.reason.clone().unwrap_or_default();
-                vec![News::Failed { error }]
-            }
             Status::Completed => {
                 vec![News::Ended { by, by_role }, News::FeedbackRequested {}]
             }
@@ -257,7 +255,8 @@ fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
             | Status::InProgress
             | Status::Paused
             | Status::Cancelled
-            | Status::NoShow => vec![News::Ended { by, by_role }],
+            | Status::NoShow
+            | Status::Failed => vec![News::Ended { by, by_role }],
         },
         Happening::DoctorJoined
         | Happening::GuestJoined
@@ -269,6 +268,11 @@ fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
         | Happening::Connected
         | Happening::Reconnected
         | Happening::Reconnecting
-        | Happening::Disconnected => Vec::new(),
+        | Happening::ReconnectAttempt
+        | Happening::Disconnected
+        | Happening::ConnectionLost
+        | Happening::DeviceChanged
+        | Happening::Measured
+        | Happening::Reopened => Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Duration, Utc};
 use uuid::Uuid;
 
 use super::{Db, Tx, execute, fetch};
+use crate::sessions::LINK_GRACE;
 
 /// How long a link stays good after its consultation has ended, for whoever looks back.
 const AFTER_THE_END: Duration = Duration::minutes(15);
@@ -29,6 +30,11 @@ pub(crate) struct LinkRow {
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) expires_at: DateTime<Utc>,
     pub(crate) revoked_at: Option<DateTime<Utc>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct EndRow {
+    actual_end_time: Option<DateTime<Utc>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -109,14 +115,31 @@ impl Db {
     }
 }
 
-/// A consultation is over: its links end soon after.
+/// A consultation ended at `end`: its links end soon after.
 pub(super) async fn end_with_session(
+    tx: &mut Tx,
+    session_id: Uuid,
+    end: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    const SQL: &str =
+        "UPDATE join_links SET expires_at = $2 WHERE session_id = $1 AND expires_at > $2";
+    execute!(tx, SQL, session_id, end + AFTER_THE_END)?;
+    Ok(())
+}
+
+/// An ended consultation is opened again: the links that ended with it live on, others do not.
+/// To be called while the row still knows its end.
+pub(super) async fn live_on(
     tx: &mut Tx,
     session_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
+    const END: &str = "SELECT actual_end_time FROM consultation_sessions WHERE id = $1";
     const SQL: &str =
-        "UPDATE join_links SET expires_at = $2 WHERE session_id = $1 AND expires_at > $2";
-    execute!(tx, SQL, session_id, now + AFTER_THE_END)?;
+        "UPDATE join_links SET expires_at = $3 WHERE session_id = $1 AND expires_at = $2";
+    let row = fetch!(&mut *tx, fetch_optional, EndRow, END, session_id)?;
+    let Some(end) = row.and_then(|row| row.actual_end_time) else { return Ok(()) };
+    let grace = Duration::from_std(LINK_GRACE).unwrap_or_default();
+    execute!(tx, SQL, session_id, end + AFTER_THE_END, now + grace)?;
     Ok(())
 }

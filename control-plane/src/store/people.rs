@@ -8,12 +8,16 @@ use uuid::Uuid;
 use super::sessions::page;
 use super::{Connected, Page, Tx, execute, fetch, unknown_word};
 use crate::Private;
-use crate::consultation::{Consultation, Person, PersonRole, Presence, Status};
+use crate::consultation::{
+    Consultation, Device, DeviceKind, Figures, Person, PersonRole, Presence, Status,
+};
 
 macro_rules! columns {
     () => {
         "SELECT session_id, user_id, user_name, participant_type, presence, admitted, \
-         waiting_since, joined_at, left_at, rejoin_count FROM session_participants "
+         waiting_since, joined_at, left_at, rejoin_count, device_type, browser, os, lost_since, \
+         reconnect_attempts, connection_lost, measured_seconds, connection_score, \
+         packet_loss_percent, avg_video_bitrate, avg_audio_level FROM session_participants "
     };
 }
 
@@ -29,6 +33,17 @@ struct PersonRow {
     joined_at: Option<DateTime<Utc>>,
     left_at: Option<DateTime<Utc>>,
     rejoin_count: i64,
+    device_type: Option<String>,
+    browser: Option<String>,
+    os: Option<String>,
+    lost_since: Option<DateTime<Utc>>,
+    reconnect_attempts: i64,
+    connection_lost: bool,
+    measured_seconds: i64,
+    connection_score: Option<f64>,
+    packet_loss_percent: Option<f64>,
+    avg_video_bitrate: Option<i64>,
+    avg_audio_level: Option<f64>,
 }
 
 impl PersonRow {
@@ -47,6 +62,22 @@ impl PersonRow {
             joined_at: self.joined_at,
             left_at: self.left_at,
             rejoin_count: self.rejoin_count,
+            device: Device {
+                // The column is older than its words: what is none of them is not known.
+                kind: self.device_type.as_deref().and_then(DeviceKind::parse),
+                browser: self.browser,
+                os: self.os,
+            },
+            lost_since: self.lost_since,
+            reconnect_attempts: self.reconnect_attempts,
+            connection_lost: self.connection_lost,
+            figures: Figures {
+                seconds: self.measured_seconds,
+                score: self.connection_score,
+                packet_loss_percent: self.packet_loss_percent,
+                video_bitrate_bps: self.avg_video_bitrate,
+                audio_level: self.avg_audio_level,
+            },
         })
     }
 }
@@ -103,12 +134,23 @@ pub(super) async fn save(
 ) -> Result<(), sqlx::Error> {
     const SQL: &str = "INSERT INTO session_participants \
         (id, session_id, user_id, user_name, participant_type, presence, admitted, arrival, \
-         waiting_since, joined_at, left_at, rejoin_count, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+         waiting_since, joined_at, left_at, rejoin_count, created_at, device_type, browser, os, \
+         lost_since, reconnect_attempts, connection_lost, measured_seconds, connection_score, \
+         packet_loss_percent, avg_video_bitrate, avg_audio_level) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+         $18, $19, $20, $21, $22, $23, $24) \
         ON CONFLICT (session_id, user_id) DO UPDATE SET user_name = excluded.user_name, \
          presence = excluded.presence, admitted = excluded.admitted, \
          waiting_since = excluded.waiting_since, joined_at = excluded.joined_at, \
-         left_at = excluded.left_at, rejoin_count = excluded.rejoin_count";
+         left_at = excluded.left_at, rejoin_count = excluded.rejoin_count, \
+         device_type = excluded.device_type, browser = excluded.browser, os = excluded.os, \
+         lost_since = excluded.lost_since, reconnect_attempts = excluded.reconnect_attempts, \
+         connection_lost = excluded.connection_lost, \
+         measured_seconds = excluded.measured_seconds, \
+         connection_score = excluded.connection_score, \
+         packet_loss_percent = excluded.packet_loss_percent, \
+         avg_video_bitrate = excluded.avg_video_bitrate, \
+         avg_audio_level = excluded.avg_audio_level";
     for (arrival, person) in (0i64..).zip(&consultation.people) {
         execute!(
             &mut *tx,
@@ -126,6 +168,17 @@ pub(super) async fn save(
             person.left_at,
             person.rejoin_count,
             now,
+            person.device.kind.map(DeviceKind::as_str),
+            &person.device.browser,
+            &person.device.os,
+            person.lost_since,
+            person.reconnect_attempts,
+            person.connection_lost,
+            person.figures.seconds,
+            person.figures.score,
+            person.figures.packet_loss_percent,
+            person.figures.video_bitrate_bps,
+            person.figures.audio_level,
         )?;
     }
     Ok(())

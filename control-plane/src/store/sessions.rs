@@ -6,15 +6,16 @@ use uuid::Uuid;
 use super::outbox::{Along, store_along};
 use super::{Connected, Db, Tx, execute, fetch, unknown_word};
 use crate::Private;
-use crate::consultation::{Consultation, Mode, Status, Transition};
+use crate::consultation::{Consultation, Happening, Mode, PersonRole, Quality, Status, Transition};
 
 macro_rules! columns {
     () => {
         "SELECT id, clinic, appointment_id, patient_id, patient_name, doctor_id, doctor_name, \
          consultation_mode, scheduled_start_time, scheduled_duration_minutes, room_name, status, \
-         max_participants, patient_joined_at, doctor_joined_at, actual_start_time, \
-         actual_end_time, total_duration_seconds, end_reason, revision, created_at \
-         FROM consultation_sessions "
+         max_participants, patient_joined_at, doctor_joined_at, actual_start_time, started_by, \
+         both_connected_at, paused_at, paused_seconds, actual_end_time, total_duration_seconds, \
+         end_reason, ended_by, ended_by_role, reopened_at, quiet_since, due_at, revision, \
+         created_at FROM consultation_sessions "
     };
 }
 
@@ -49,9 +50,18 @@ struct SessionRow {
     patient_joined_at: Option<DateTime<Utc>>,
     doctor_joined_at: Option<DateTime<Utc>>,
     actual_start_time: Option<DateTime<Utc>>,
+    started_by: Option<String>,
+    both_connected_at: Option<DateTime<Utc>>,
+    paused_at: Option<DateTime<Utc>>,
+    paused_seconds: i64,
     actual_end_time: Option<DateTime<Utc>>,
     total_duration_seconds: Option<i64>,
     end_reason: Option<String>,
+    ended_by: Option<String>,
+    ended_by_role: Option<String>,
+    reopened_at: Option<DateTime<Utc>>,
+    quiet_since: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
     revision: i64,
     created_at: DateTime<Utc>,
 }
@@ -62,6 +72,12 @@ impl SessionRow {
             .ok_or_else(|| unknown_word("consultation_mode", &self.consultation_mode))?;
         let status =
             Status::parse(&self.status).ok_or_else(|| unknown_word("status", &self.status))?;
+        let ended_by_role = match self.ended_by_role.as_deref() {
+            Some(word) => {
+                Some(PersonRole::parse(word).ok_or_else(|| unknown_word("ended_by_role", word))?)
+            }
+            None => None,
+        };
         Ok(Consultation {
             id: self.id,
             clinic: self.clinic,
@@ -80,9 +96,18 @@ impl SessionRow {
             patient_joined_at: self.patient_joined_at,
             doctor_joined_at: self.doctor_joined_at,
             actual_start: self.actual_start_time,
+            started_by: self.started_by,
+            both_connected_at: self.both_connected_at,
+            paused_at: self.paused_at,
+            paused_seconds: self.paused_seconds,
             actual_end: self.actual_end_time,
             duration_seconds: self.total_duration_seconds,
             end_reason: self.end_reason,
+            ended_by: self.ended_by,
+            ended_by_role,
+            reopened_at: self.reopened_at,
+            quiet_since: self.quiet_since,
+            due_at: self.due_at,
             created_at: self.created_at,
             revision: self.revision,
         })
@@ -131,8 +156,8 @@ impl Db {
         const SQL: &str = "INSERT INTO consultation_sessions \
             (id, clinic, appointment_id, patient_id, patient_name, doctor_id, doctor_name, \
              consultation_mode, scheduled_start_time, scheduled_duration_minutes, room_name, \
-             status, max_participants, revision, created_at, updated_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15) \
+             status, max_participants, due_at, revision, created_at, updated_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16) \
             ON CONFLICT (clinic, appointment_id) DO NOTHING";
         let mut tx = self.begin().await?;
         let inserted = execute!(
@@ -151,6 +176,7 @@ impl Db {
             &consultation.room_name,
             consultation.status.as_str(),
             consultation.max_participants,
+            consultation.due_at,
             consultation.revision,
             consultation.created_at,
         )?;
@@ -257,9 +283,19 @@ impl Db {
     ) -> Result<Saved, sqlx::Error> {
         const SQL: &str = "UPDATE consultation_sessions SET status = $3, patient_joined_at = $4, \
             doctor_joined_at = $5, actual_start_time = $6, actual_end_time = $7, \
-            total_duration_seconds = $8, end_reason = $9, revision = $10, updated_at = $11 \
+            total_duration_seconds = $8, end_reason = $9, revision = $10, updated_at = $11, \
+            started_by = $12, both_connected_at = $13, paused_at = $14, paused_seconds = $15, \
+            ended_by = $16, ended_by_role = $17, reopened_at = $18, quiet_since = $19, \
+            due_at = $20, patient_connection_quality = $21, doctor_connection_quality = $22 \
             WHERE id = $1 AND revision = $2";
+        let quality = |user_id: &str| {
+            let person = consultation.person(user_id);
+            person.and_then(|person| person.figures.quality()).map(Quality::as_str)
+        };
         let mut tx = self.begin().await?;
+        if made.iter().any(|transition| transition.happening == Happening::Reopened) {
+            super::links::live_on(&mut tx, consultation.id, now).await?;
+        }
         let touched = execute!(
             &mut tx,
             SQL,
@@ -274,6 +310,17 @@ impl Db {
             &consultation.end_reason,
             consultation.revision,
             now,
+            &consultation.started_by,
+            consultation.both_connected_at,
+            consultation.paused_at,
+            consultation.paused_seconds,
+            &consultation.ended_by,
+            consultation.ended_by_role.map(PersonRole::as_str),
+            consultation.reopened_at,
+            consultation.quiet_since,
+            consultation.due_at,
+            quality(&consultation.patient_id),
+            quality(&consultation.doctor_id),
         )?;
         if touched == 0 {
             return Ok(Saved::Stale);
@@ -282,8 +329,8 @@ impl Db {
         for transition in made {
             insert_event(&mut tx, consultation.id, transition).await?;
         }
-        if consultation.status.is_over() {
-            super::links::end_with_session(&mut tx, consultation.id, now).await?;
+        if let Some(end) = consultation.actual_end {
+            super::links::end_with_session(&mut tx, consultation.id, end).await?;
         }
         if !store_along(&mut tx, along, now).await? {
             return Ok(Saved::Repeated);

@@ -4,7 +4,7 @@ use super::outbox::{Along, MessageId};
 use super::*;
 use crate::Private;
 use crate::consultation::{
-    Actor, Consultation, Happening, Mode, PersonRole, Status, Step, Transition,
+    Actor, Consultation, Device, Happening, Mode, PersonRole, Status, Step, Transition,
 };
 use crate::events::{Event, News, Sink};
 use crate::testing::{Database, on_both_databases};
@@ -118,9 +118,18 @@ fn consultation(clinic: &str, appointment_id: Option<&str>) -> Consultation {
         patient_joined_at: None,
         doctor_joined_at: None,
         actual_start: None,
+        started_by: None,
+        both_connected_at: None,
+        paused_at: None,
+        paused_seconds: 0,
         actual_end: None,
         duration_seconds: None,
         end_reason: None,
+        ended_by: None,
+        ended_by_role: None,
+        reopened_at: None,
+        quiet_since: None,
+        due_at: None,
         created_at: now,
         revision: 0,
     }
@@ -152,7 +161,7 @@ async fn take(db: &Db, consultation: &mut Consultation, step: &Step) -> Saved {
 }
 
 fn arrive(user_id: &str) -> Step {
-    Step::Arrive { user_id: user_id.to_owned(), name: None }
+    Step::Arrive { user_id: user_id.to_owned(), name: None, device: Device::default() }
 }
 
 fn admit(user_id: &str) -> Step {
