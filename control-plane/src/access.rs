@@ -115,6 +115,10 @@ impl FromRequestParts<ControlPlane> for Caller {
         parts: &mut Parts,
         state: &ControlPlane,
     ) -> Result<Self, Self::Rejection> {
+        // Found good on the way here.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let bearer = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let jwt = bearer.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -124,9 +128,13 @@ impl FromRequestParts<ControlPlane> for Caller {
             state.control.counters.refused_auth.add();
             return Err(Problem::unauthorized());
         };
-        state.control.caller(jwt).await.map_err(|error| match error {
+        let caller = state.control.caller(jwt).await.map_err(|error| match error {
             NoCaller::Unauthorized => Problem::unauthorized(),
             NoCaller::Unavailable(error) => error.into(),
-        })
+        })?;
+        state.control.limiters.caller(&caller.0, caller.is_staff()).inspect_err(|_| {
+            state.control.counters.rate_limited.add();
+        })?;
+        Ok(caller)
     }
 }

@@ -57,6 +57,10 @@ pub(crate) struct Control {
     pub(crate) counters: ControlCounters,
     /// What is known of links that tokens came from.
     pub(crate) links: Mutex<HashMap<Uuid, crate::links::Known>>,
+    /// Who has sent how much.
+    pub(crate) limiters: crate::api::Limiters,
+    /// What the parts of the server have said of themselves.
+    pub(crate) pulse: crate::health::Pulse,
     /// Where events go.
     pub(crate) sinks: Vec<Sink>,
     /// Rung when events were stored.

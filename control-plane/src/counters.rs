@@ -54,6 +54,10 @@ pub struct ControlCounters {
     pub refused_auth: Counter,
     /// People that the door of a room refused.
     pub refused_doors: Counter,
+    /// Requests refused because their caller or address sent too many.
+    pub rate_limited: Counter,
+    /// Requests that were answered as the first time, by their Idempotency-Key.
+    pub idempotent_replays: Counter,
     /// Requests that failed because the database did not answer.
     pub database_failures: Counter,
 }

@@ -10,6 +10,7 @@
 //! - `live`: what is in memory, and who listens.
 //! - `api`, `channel`: HTTP and WebSocket.
 //! - `doorkeeper`: signaling's question at every join, and the facts that rooms tell.
+//! - [`address`]: where a request comes from, behind proxies.
 //! - [`crypto`]: what TLS is made of.
 //! - [`token`], `access`, `links`: who is calling, and join links that need no account.
 //!
@@ -18,9 +19,11 @@
 //! for the database: the doorkeeper answers from memory, and facts about rooms take effect at once
 //! and are stored when the database is back.
 
+pub mod address;
 pub mod consultation;
 pub mod counters;
 pub mod crypto;
+pub mod health;
 pub mod token;
 
 mod access;
@@ -52,6 +55,7 @@ use bedside_signaling::rooms::{Doorkeeper, Fact};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use api::{Rate, RequestLimits, as_problems};
 pub use bedside_signaling::Private;
 pub use bedside_signaling::token::KeyPair;
 pub use control::ChangeError;
@@ -71,6 +75,9 @@ use store::Db;
 
 /// How often what could not be stored is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often is forgotten what nobody needs any more: idle callers' limits, old answers.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How the control plane is set up.
 #[derive(Clone, Debug)]
@@ -93,6 +100,10 @@ pub struct ControlConfig {
     pub waiting_grace: Duration,
     /// When what nobody ends is ended.
     pub timers: Timers,
+    /// How many requests the API takes.
+    pub limits: RequestLimits,
+    /// Are consultations served at all?
+    pub video_enabled: bool,
 }
 
 impl Default for ControlConfig {
@@ -107,6 +118,8 @@ impl Default for ControlConfig {
             allowed_origins: Vec::new(),
             waiting_grace: Duration::from_secs(15),
             timers: Timers::default(),
+            limits: RequestLimits::default(),
+            video_enabled: true,
         }
     }
 }
@@ -122,6 +135,8 @@ impl ControlPlane {
     pub async fn open(config: ControlConfig) -> Result<Self, OpenError> {
         let db = Db::open(&config.database_url).await?;
         let control = Control {
+            limiters: api::Limiters::new(&config.limits),
+            pulse: health::Pulse::default(),
             config,
             db,
             live: Live::default(),
@@ -161,6 +176,8 @@ impl ControlPlane {
         self.control.hear(Fact::Snapshot { rooms: Vec::new() });
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 fact = facts.recv() => match fact {
@@ -170,6 +187,11 @@ impl ControlPlane {
                 _ = retry.tick() => {
                     let control = Arc::clone(&self.control);
                     tokio::spawn(async move { control.retry_unsaved().await });
+                }
+                _ = sweep.tick() => {
+                    let control = Arc::clone(&self.control);
+                    control.limiters.sweep();
+                    tokio::spawn(async move { control.expire_answers().await });
                 }
             }
         }

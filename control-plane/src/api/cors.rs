@@ -39,7 +39,7 @@ pub(super) async fn gate(
     let headers = response.headers_mut();
     if let Some(readers) = readers {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, readers);
-        let shown = HeaderValue::from_static("x-request-id, retry-after");
+        let shown = HeaderValue::from_static("x-request-id, retry-after, idempotency-replayed");
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, shown);
     }
     if !listed.is_empty() {
@@ -51,7 +51,10 @@ pub(super) async fn gate(
 fn allowed() -> Response {
     let headers = [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
-        (ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-request-id"),
+        (
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, idempotency-key, x-request-id",
+        ),
         (ACCESS_CONTROL_MAX_AGE, "86400"),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()

@@ -5,6 +5,9 @@
 //! clinic is forbidden (403).
 
 mod cors;
+mod health;
+mod idempotency;
+mod limits;
 mod links;
 mod openapi;
 pub(crate) mod problem;
@@ -15,7 +18,8 @@ mod tests;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
@@ -24,6 +28,11 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{ControlPlane, channel};
+pub use limits::{Rate, RequestLimits};
+pub use problem::as_problems;
+
+pub(crate) use limits::Limiters;
+
 use problem::Problem;
 
 /// The largest request body.
@@ -47,6 +56,7 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/links", post(links::create))
         .route("/channel", get(channel::session));
     Router::new()
+        .route("/health", get(health::show))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/v1/links/exchange", post(links::exchange))
         .route("/api/v1/links/{link}", delete(links::revoke))
@@ -56,7 +66,11 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/api/{*rest}", any(unknown_path))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(control_plane.clone(), idempotency::once))
+        .layer(from_fn_with_state(control_plane.clone(), health::switched_on))
+        .layer(from_fn_with_state(control_plane.clone(), limits::by_address))
         .layer(from_fn_with_state(control_plane.clone(), cors::gate))
+        .layer(from_fn(as_problems))
         .layer(from_fn(with_request_id))
         .with_state(control_plane)
 }
@@ -65,12 +79,17 @@ async fn unknown_path() -> Problem {
     Problem::not_found("there is nothing at this path")
 }
 
-async fn wrong_method() -> Problem {
+/// `OPTIONS` is answered by the `Allow` that the router adds; other methods are refused.
+async fn wrong_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "this path does not take this method",
     )
+    .into_response()
 }
 
 /// Gives every request an id, or keeps a harmless one that came with it.
@@ -100,14 +119,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let json = is_json(request.headers());
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             let status = rejection.into_response().status();
             if status == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::new(status, "too_large", "the body is larger than 256 KiB")
+                Problem::too_large()
             } else {
                 Problem::new(StatusCode::BAD_REQUEST, "malformed", "the body could not be read")
             }
         })?;
+        if !json && !bytes.is_empty() {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "the body must be application/json",
+            ));
+        }
         let json: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(json).map(Body).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Problem::invalid(format!("the body: {error}")),
@@ -118,6 +145,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             }
         })
     }
+}
+
+/// `application/json` and its relatives. A body that says nothing of its kind is read as one.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return true };
+    let kind = kind.to_str().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 /// An id in a path; what is no id names nothing.

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi as _;
 
-use super::{links, sessions};
+use super::{health, links, sessions};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -12,6 +12,7 @@ use super::{links, sessions};
         description = "Consultations, waiting room, chat and join links."
     ),
     paths(
+        health::show,
         sessions::create,
         sessions::list,
         sessions::read,

@@ -1,10 +1,14 @@
 //! Errors of the API: `application/problem+json` (RFC 9457) with a stable `code`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
+use axum::extract::Request;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -19,6 +23,7 @@ pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
+    retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -37,7 +42,9 @@ impl Problem {
         code: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, detail: detail.into() }
+        let retry_after =
+            (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(2));
+        Self { status, code, detail: detail.into(), retry_after }
     }
 
     /// The same body for every bad token: it tells nothing about the reason.
@@ -55,6 +62,45 @@ impl Problem {
 
     pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+    }
+
+    /// The same with a word on when to try again.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// More requests than one may send.
+    pub(crate) fn too_many(wait: Duration) -> Self {
+        let detail = "too many requests; try again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail).retry_after(wait)
+    }
+
+    /// A body that is longer than the path takes.
+    pub(crate) fn too_large() -> Self {
+        let detail = "the body is larger than this path takes";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    /// What a framework refused, in our words.
+    fn of_status(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::BAD_REQUEST => ("malformed", "the request could not be read"),
+            StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", "this path does not take this method")
+            }
+            StatusCode::REQUEST_TIMEOUT => ("timeout", "the request did not come to its end"),
+            StatusCode::PAYLOAD_TOO_LARGE => return Self::too_large(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                ("unsupported_media_type", "this path does not take a body of this kind")
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => ("invalid", "the request does not fit"),
+            StatusCode::UPGRADE_REQUIRED => ("upgrade_required", "this path takes a WebSocket"),
+            other if other.is_client_error() => ("refused", "the request was refused"),
+            _ => ("internal", "the server failed"),
+        };
+        Self::new(status, code, detail)
     }
 
     /// Every place in the consultation is taken.
@@ -78,11 +124,39 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Makes problems of the plain texts in which a framework refuses: a bad query, a body over the limit.
+/// For paths of the API; others have clients that read such texts.
+pub async fn as_problems(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let ours = path.starts_with("/api/") || path.starts_with("/appointments/");
+    let response = next.run(request).await;
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    let plain = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(ours && failed && plain) {
+        return response;
+    }
+    let mut problem = Problem::of_status(status).into_response();
+    let headers = problem.headers_mut();
+    for (name, value) in response.headers() {
+        // `Allow`, `Sec-WebSocket-Version` and the like stay.
+        if name != CONTENT_TYPE && name != CONTENT_LENGTH {
+            headers.append(name, value.clone());
+        }
+    }
+    problem
 }
 
 impl From<Refusal> for Problem {

@@ -9,6 +9,7 @@
 //! half-way for want of the lock.
 
 mod chat;
+mod idempotency;
 mod links;
 #[allow(dead_code, reason = "the first sink uses the rest")]
 pub(crate) mod outbox;
@@ -28,6 +29,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub(crate) use chat::{MessageRow, NewMessage, Posted};
+pub(crate) use idempotency::Claim;
 pub(crate) use links::LinkRow;
 pub(crate) use sessions::{Page, Saved};
 
