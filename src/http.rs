@@ -1,21 +1,24 @@
-//! What every HTTP answer gets, and the three doors of the operator.
+//! What every HTTP request and answer gets, and the doors of the operator.
 //!
 //! Pages may run our own code only, talk to us only, and be framed by nobody. Nothing that is
 //! logged here carries a path that a person typed or a query string.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bedside_control_plane::address::TrustedProxies;
+use bedside_control_plane::as_problems;
 use futures_util::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -32,16 +35,22 @@ const BODY_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) type Readiness =
     std::sync::Arc<dyn Fn() -> BoxFuture<'static, Vec<&'static str>> + Send + Sync>;
 
-/// Wraps the doors of all parts into the router of the process.
-pub(crate) fn router(doors: Router, metrics: Metrics, ready: Readiness, policy: &str) -> Router {
+/// Wraps the doors of all parts into the router of a listener.
+pub(crate) fn router(
+    doors: Router,
+    metrics: Metrics,
+    proxies: TrustedProxies,
+    policy: &str,
+) -> Router {
     let policy = HeaderValue::from_str(policy).expect("the policy is visible ASCII");
     doors
-        .merge(operator(metrics.clone(), ready))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))
+        .layer(from_fn(as_problems))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(policy, harden))
         .layer(from_fn_with_state(metrics, observe))
+        .layer(from_fn_with_state(proxies, locate))
 }
 
 /// The content security policy of our pages; `public_url` is where people open them.
@@ -55,12 +64,17 @@ pub(crate) fn content_security_policy(public_url: &str) -> String {
     )
 }
 
-fn operator(metrics: Metrics, ready: Readiness) -> Router {
+/// Which version this is: for everybody.
+pub(crate) fn version() -> Router {
     let version = concat!(env!("CARGO_PKG_VERSION"), "\n");
+    Router::new().route("/version", get(move || async move { version }))
+}
+
+/// The operator's doors: on the public listener, or on one of their own.
+pub(crate) fn operator(metrics: Metrics, ready: Readiness) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(move || readyz(ready.clone())))
-        .route("/version", get(move || async move { version }))
         .route("/metrics", get(move || async move { exposition(&metrics) }))
 }
 
@@ -80,6 +94,20 @@ fn exposition(metrics: &Metrics) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// Gives every request the address it comes from.
+async fn locate(
+    State(proxies): State<TrustedProxies>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    if let Some(peer) = peer {
+        let client = proxies.client(peer, request.headers());
+        request.extensions_mut().insert(client);
+    }
+    next.run(request).await
 }
 
 async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
@@ -159,7 +187,8 @@ mod tests {
             .route("/data", get(|| async { "data" }))
             .route("/panic", get(fails));
         let policy = content_security_policy("https://video.example/");
-        let router = router(doors, metrics.clone(), ready, &policy);
+        let doors = doors.merge(operator(metrics.clone(), ready)).merge(version());
+        let router = router(doors, metrics.clone(), TrustedProxies::default(), &policy);
         let request = Request::get(path).body(Body::empty()).unwrap();
         (router.oneshot(request).await.unwrap(), metrics)
     }

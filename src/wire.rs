@@ -6,18 +6,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bedside_control_plane::{ControlConfig, ControlPlane};
 use bedside_sfu::core::api::Event;
-use bedside_sfu::node::{Node, NodeConfig, NodeHandle, StartError};
+use bedside_sfu::node::{Node, NodeConfig, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Media};
+use crate::config::{Config, Media, Note};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::shutdown::{Ending, Signals};
@@ -27,6 +26,8 @@ use crate::{assets, http, telemetry, tokens};
 const COMMANDS: usize = 1024;
 const EVENTS: usize = 4096;
 const FACTS: usize = 1024;
+/// Connections of the operator: a few programs that look now and then.
+const ADMIN_CONNECTIONS: usize = 64;
 /// How long stopped rooms may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -53,7 +54,6 @@ pub(crate) struct Server {
     pub(crate) control: ControlPlane,
     signaling: Signaling,
     node: Node,
-    draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     edge: JoinHandle<()>,
 }
@@ -76,6 +76,12 @@ impl Server {
     /// Starts all parts and opens the doors.
     pub(crate) async fn start(config: &Config, names: Names) -> anyhow::Result<Self> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.one_line(), "starting");
+        for note in &config.notes {
+            match note {
+                Note::Info(note) => tracing::info!("{note}"),
+                Note::Warning(note) => tracing::warn!("{note}"),
+            }
+        }
         if !assets::are_built() {
             tracing::warn!("the pages are not in this binary: run ./scripts/build");
         }
@@ -84,11 +90,20 @@ impl Server {
         let url = public_url(config, edge.address(), &advertise);
         let (node, events) = start_node(&config.media, advertise, names)?;
         tracing::info!(http = %edge.address(), media = ?node.ports(), "bound");
+        let admin = match config.admin.listen {
+            Some(address) => Some(Edge::bind(address, "admin.listen").await?),
+            None => None,
+        };
+        if let Some(admin) = &admin {
+            tracing::info!(admin = %admin.address(), "the operator's doors are bound");
+        }
 
         let keys = vec![tokens::keys(config)];
         let allowed_origins = allowed_origins(config, &url);
         let control = control_config(config, &url, allowed_origins.clone());
         let control = ControlPlane::open(control).await.context("database_url")?;
+        let running = node.handle();
+        control.watch_media(move || running.is_running());
         let (facts, heard) = mpsc::channel(FACTS);
         let signaling = Signaling::new(
             SignalingConfig {
@@ -108,27 +123,36 @@ impl Server {
         tokio::spawn(signaling.clone().run(events));
         tokio::spawn(control.clone().run(heard));
 
-        let draining = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
         let doors = signaling.router().merge(control.router()).merge(assets::router());
-        let ready = readiness(&control, node.handle(), &draining);
+        let doors = doors.merge(http::version());
+        let operator = http::operator(metrics.clone(), readiness(&control));
         let policy = http::content_security_policy(&url);
-        let router = http::router(doors, metrics.clone(), ready, &policy);
-        let edge = edge.run(router, config.http.max_connections, metrics, stopped);
+        let proxies = config.proxies.trust();
+        let wrap = |doors| http::router(doors, metrics.clone(), proxies.clone(), &policy);
+        let (doors, operator) = match admin {
+            Some(admin) => (doors, Some((admin, wrap(operator)))),
+            None => (doors.merge(operator), None),
+        };
+        let connections = config.http.max_connections;
+        let edge = edge.run(wrap(doors), connections, metrics.clone(), stopped.clone());
         let edge = tokio::spawn(edge);
-        Ok(Self { url, control, signaling, node, draining, stop, edge })
+        if let Some((admin, router)) = operator {
+            tokio::spawn(admin.run(router, ADMIN_CONNECTIONS, metrics, stopped));
+        }
+        Ok(Self { url, control, signaling, node, stop, edge })
     }
 
     /// Takes no new rooms, and waits for the open ones to end.
     pub(crate) async fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.control.drain();
         self.signaling.drain();
         self.empty().await;
     }
 
     /// Tells everybody that it is over, and ends.
     pub(crate) async fn stop(self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.control.drain();
         self.signaling.shutdown();
         if tokio::time::timeout(GOODBYE, self.empty()).await.is_err() {
             tracing::warn!(rooms = self.signaling.size().0, "rooms did not end in time");
@@ -160,32 +184,17 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         allowed_origins,
         auto_create: config.rooms.auto_create,
         room_token_ttl: config.rooms.token_ttl,
+        limits: config.limits.rates(),
+        video_enabled: config.video.enabled,
         ..ControlConfig::default()
     }
 }
 
-fn readiness(
-    control: &ControlPlane,
-    node: NodeHandle,
-    draining: &Arc<AtomicBool>,
-) -> http::Readiness {
-    let (control, draining) = (control.clone(), Arc::clone(draining));
+fn readiness(control: &ControlPlane) -> http::Readiness {
+    let control = control.clone();
     Arc::new(move || {
-        let (control, draining) = (control.clone(), Arc::clone(&draining));
-        let media = node.is_running();
-        Box::pin(async move {
-            let mut missing = Vec::new();
-            if draining.load(Ordering::Relaxed) {
-                missing.push("draining");
-            }
-            if !media {
-                missing.push("media");
-            }
-            if !control.is_ready().await {
-                missing.push("database");
-            }
-            missing
-        })
+        let control = control.clone();
+        Box::pin(async move { control.health().await.missing() })
     })
 }
 

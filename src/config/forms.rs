@@ -99,3 +99,32 @@ pub(super) mod database_url {
         out.collect_str(&format_args!("{scheme}://{who}{host}{query}"))
     }
 }
+
+/// An address, or an empty text for none.
+pub(super) mod optional_address {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        value: &Option<SocketAddr>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(address) => out.collect_str(address),
+            None => out.serialize_str(""),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|_| de::Error::custom("an address with its port is expected"))
+    }
+}

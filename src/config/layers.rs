@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError, DEMO_KEY, DEMO_SECRET};
+use super::{Config, ConfigError, DEMO_KEY, DEMO_SECRET, vault};
 
 /// What `bedside demo` starts from.
 pub(super) fn demo() -> Value {
@@ -26,9 +26,12 @@ pub(super) fn file(path: &str, text: &str) -> Result<Value, ConfigError> {
         let reason = format!("line {line}: {}", error.message());
         ConfigError::Syntax { path: path.to_owned(), reason }
     };
-    // Read once for the message with line and column, once for the keys that are really there.
-    toml::from_str::<Config>(text).map_err(syntax)?;
-    toml::from_str::<Value>(text).map_err(syntax)
+    let layer = toml::from_str::<Value>(text).map_err(syntax)?;
+    // Read once more for the message with its line; not while references stand for the values.
+    if !vault::tree_refers(&layer) {
+        toml::from_str::<Config>(text).map_err(syntax)?;
+    }
+    Ok(layer)
 }
 
 /// A dotted key and its value as a layer.

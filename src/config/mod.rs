@@ -3,21 +3,27 @@
 //! Layers, later ones win: built-in defaults, the demo's defaults (only for `bedside demo`), the
 //! file, plain environment names that other software uses too (`DATABASE_URL`, `RABBITMQ_HOST` …),
 //! `BEDSIDE_…` names, command-line flags. `BEDSIDE_HTTP__LISTEN` is the key `listen` of the section
-//! `http`. Any of these names with `_FILE` at its end names a file that holds the value.
+//! `http`. Any of these names with `_FILE` at its end names a file that holds the value, and any value
+//! may refer to a secret in a vault (`${vault:path/key}`).
 //!
 //! A key that is not known is an error that names the key: a typing mistake in a security setting
 //! must not pass for "not set".
 
+mod admin;
 mod environment;
 mod forms;
 mod http;
 mod layers;
+mod limits;
 mod log;
 mod media;
+mod proxies;
 mod rabbitmq;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod vault;
+mod video;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,13 +33,19 @@ use bedside_sfu::core::api::Private;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use admin::Admin;
 pub(crate) use forms::parse_period;
 pub(crate) use http::Http;
+pub(crate) use limits::Limits;
 pub(crate) use log::{Log, LogFormat};
 pub(crate) use media::Media;
+pub(crate) use proxies::Proxies;
 pub(crate) use rabbitmq::RabbitMq;
 pub(crate) use rooms::Rooms;
+pub(crate) use vault::Vault;
+pub(crate) use video::Video;
 
+use environment::Environment;
 use layers::{merge, nested, read};
 
 /// The key pair that everybody knows; for trying things on one's own machine.
@@ -59,16 +71,29 @@ pub(crate) struct Config {
     /// How long a stopping server waits for its rooms to end.
     #[serde(with = "forms::period")]
     pub(crate) drain_timeout: Duration,
+    /// The operator's own listener.
+    pub(crate) admin: Admin,
     /// Pages, API and signaling.
     pub(crate) http: Http,
+    /// How many requests the API takes.
+    pub(crate) limits: Limits,
     /// Audio and video.
     pub(crate) media: Media,
     /// Rooms and the tokens that open them.
     pub(crate) rooms: Rooms,
     /// What is logged, and how.
     pub(crate) log: Log,
+    /// Who stands in front of us.
+    pub(crate) proxies: Proxies,
     /// The message broker; used only where `host` is set.
     pub(crate) rabbitmq: RabbitMq,
+    /// Where secrets are kept.
+    pub(crate) vault: Vault,
+    /// The switch of the older deployments.
+    pub(crate) video: Video,
+    /// What the operator should know at start.
+    #[serde(skip)]
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Default for Config {
@@ -78,13 +103,28 @@ impl Default for Config {
             api_secret: Private::default(),
             database_url: Private::new("sqlite:bedside.db".to_owned()),
             drain_timeout: Duration::from_secs(30),
+            admin: Admin::default(),
             http: Http::default(),
+            limits: Limits::default(),
             media: Media::default(),
             rooms: Rooms::default(),
             log: Log::default(),
+            proxies: Proxies::default(),
             rabbitmq: RabbitMq::default(),
+            vault: Vault::default(),
+            video: Video::default(),
+            notes: Vec::new(),
         }
     }
+}
+
+/// What the operator should know about settings that are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// Worth knowing.
+    Info(String),
+    /// Something will not be as the setting says.
+    Warning(String),
 }
 
 /// Where the settings come from.
@@ -113,6 +153,9 @@ pub(crate) enum ConfigError {
     /// A variable's text is not what the setting takes.
     #[error("{variable}: {expected} is expected")]
     BadVariable { variable: String, expected: &'static str },
+    /// A value refers to a secret that cannot be had.
+    #[error("vault: {0}")]
+    Vault(String),
     /// The layers together make no sense.
     #[error("configuration: {0}")]
     Invalid(String),
@@ -136,18 +179,40 @@ impl Config {
         file: Option<(&str, &str)>,
         variables: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
+        let environment = Environment::read(variables)?;
+        let file = file.map(|(path, text)| layers::file(path, text)).transpose()?;
+        let (file, environment) = vault::resolve(file, environment)?;
         let mut layers = Value::Object(Map::new());
         if sources.demo {
             merge(&mut layers, layers::demo());
         }
-        if let Some((path, text)) = file {
-            merge(&mut layers, layers::file(path, text)?);
+        if let Some(file) = file {
+            merge(&mut layers, file);
         }
-        merge(&mut layers, environment::layer(variables)?);
+        merge(&mut layers, environment.layer()?);
         for (key, value) in &sources.flags {
             merge(&mut layers, nested(key, value.clone()));
         }
-        serde_json::from_value(layers).map_err(|error| ConfigError::Invalid(error.to_string()))
+        let mut config: Self = serde_json::from_value(layers)
+            .map_err(|error| ConfigError::Invalid(error.to_string()))?;
+        config.notes = environment.notes;
+        config.note();
+        Ok(config)
+    }
+
+    /// Notes what a setting says and we do otherwise.
+    fn note(&mut self) {
+        if self.video.names_another() {
+            self.notes.push(Note::Warning(format!(
+                "video.provider is {:?}: every consultation runs in our own rooms all the same",
+                self.video.provider
+            )));
+        }
+        if !self.video.enabled {
+            self.notes.push(Note::Warning(
+                "video.enabled is false: consultations are answered with 503".to_owned(),
+            ));
+        }
     }
 
     /// Refuses a key pair that others can guess.
@@ -178,7 +243,8 @@ impl Config {
         let mut pairs = Vec::new();
         for line in self.redacted().lines().filter(|line| !line.is_empty()) {
             match line.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-                Some(name) => section = format!("{name}."),
+                // A list of tables has two brackets.
+                Some(name) => section = format!("{}.", name.trim_matches(['[', ']'])),
                 None => pairs.push(format!("{section}{line}")),
             }
         }

@@ -146,3 +146,65 @@ fn periods_are_read() {
         assert_eq!(parse_period(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn a_database_may_come_in_pieces() {
+    let url = |variables: &[(&str, &str)]| load("", variables).unwrap().database_url;
+    let whole = [
+        ("POSTGRES_HOST", "db"),
+        ("POSTGRES_PORT", "6000"),
+        ("POSTGRES_DB", "visits"),
+        ("POSTGRES_USER", "clinic"),
+        ("POSTGRES_PASSWORD", "a:b@c/d"),
+    ];
+    assert_eq!(url(&whole).reveal(), "postgres://clinic:a%3Ab%40c%2Fd@db:6000/visits");
+    let least = [("POSTGRES_HOST", "2001:db8::1"), ("POSTGRES_DATABASE", "consultation_db")];
+    assert_eq!(url(&least).reveal(), "postgres://postgres@[2001:db8::1]:5432/consultation_db");
+    let both = [("POSTGRES_HOST", "db"), ("DATABASE_URL", "sqlite:a")];
+    assert_eq!(url(&both).reveal(), "sqlite:a");
+    assert_eq!(url(&[("POSTGRES_PASSWORD", "alone")]).reveal(), "sqlite:bedside.db");
+}
+
+#[test]
+fn names_of_older_deployments_are_taken_and_noted() {
+    let config = load(
+        "",
+        &[
+            ("VIDEO_ENABLED", "TRUE"),
+            ("VIDEO_PROVIDER", "openvidu"),
+            ("OPENVIDU_URL", "https://video.example"),
+            ("OPENVIDU_SECRET", "hunter5"),
+            ("JITSI_ENABLE_RECORDING", "true"),
+            ("TWILIO_API_KEY_SECRET", "${vault:twilio/api_key_secret}"),
+            ("STREAM_API_SECRET", "hunter6"),
+        ],
+    )
+    .unwrap();
+    assert!(config.video.enabled);
+    let [Note::Info(unused), Note::Warning(provider)] = config.notes.as_slice() else {
+        panic!("{:?}", config.notes)
+    };
+    for name in ["OPENVIDU_URL", "OPENVIDU_SECRET", "JITSI_", "TWILIO_", "STREAM_API_SECRET"] {
+        assert!(unused.contains(name), "{name} is not in {unused}");
+    }
+    assert!(!unused.contains("hunter"), "{unused}");
+    assert!(provider.contains("openvidu"), "{provider}");
+
+    let off = load("", &[("VIDEO_ENABLED", "0"), ("VIDEO_PROVIDER", "own")]).unwrap();
+    assert!(!off.video.enabled);
+    assert!(matches!(off.notes.as_slice(), [Note::Warning(_)]), "{:?}", off.notes);
+    assert_eq!(load("", &[]).unwrap().notes, []);
+}
+
+#[test]
+fn sections_of_networks_are_read() {
+    let file = "[admin]\nlisten = \"127.0.0.1:9000\"\n[proxies]\nheader = \"forwarded\"";
+    let networks = ("BEDSIDE_PROXIES__TRUSTED", "10.0.0.0/8, 2001:db8::/32");
+    let config = load(file, &[networks]).unwrap();
+    assert_eq!(config.admin.listen.unwrap().port(), 9000);
+    assert_eq!(config.proxies.trusted.len(), 2);
+    assert_eq!(config.proxies.header, proxies::ProxyHeader::Forwarded);
+    assert_eq!(load("[admin]\nlisten = \"\"", &[]).unwrap().admin.listen, None);
+    assert!(load("[proxies]\ntrusted = [\"10.0.0.0/33\"]", &[]).is_err());
+    assert!(load("[proxies]\ntrusted = [\"proxy\"]", &[]).is_err());
+}
