@@ -102,6 +102,8 @@ pub struct ControlConfig {
     pub timers: Timers,
     /// How many requests the API takes.
     pub limits: RequestLimits,
+    /// The zone of times that come without one.
+    pub naive_timezone: chrono_tz::Tz,
     /// Are consultations served at all?
     pub video_enabled: bool,
 }
@@ -119,6 +121,7 @@ impl Default for ControlConfig {
             waiting_grace: Duration::from_secs(15),
             timers: Timers::default(),
             limits: RequestLimits::default(),
+            naive_timezone: chrono_tz::Tz::UTC,
             video_enabled: true,
         }
     }

@@ -30,6 +30,11 @@ impl Rooms {
         }
     }
 
+    /// Open rooms, and the people in them.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        self.own.get().map_or((0, 0), Signaling::size)
+    }
+
     /// Takes a person out of a room.
     pub(crate) fn remove(&self, room: &str, identity: &str) {
         #[cfg(test)]

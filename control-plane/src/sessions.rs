@@ -172,7 +172,8 @@ impl Control {
         Ok((newest.collect(), next))
     }
 
-    async fn of_appointment(
+    /// The consultation of an appointment.
+    pub(crate) async fn of_appointment(
         &self,
         clinic: &str,
         appointment_id: &str,

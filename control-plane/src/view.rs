@@ -125,7 +125,8 @@ pub(crate) enum Viewer<'a> {
 }
 
 impl Viewer<'_> {
-    fn sees(self, consultation: &Consultation, person: &Person) -> bool {
+    /// May this viewer see this person?
+    pub(crate) fn sees(self, consultation: &Consultation, person: &Person) -> bool {
         match self {
             Self::Everything => true,
             Self::Outside(me) => person.user_id == me || person.user_id == consultation.doctor_id,

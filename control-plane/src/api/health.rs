@@ -58,9 +58,12 @@ pub(crate) async fn show(State(state): State<ControlPlane>) -> Response {
 }
 
 /// What is answered while consultations are turned off.
-const ALWAYS: [&str; 6] = [
+const ALWAYS: [&str; 9] = [
     "/health",
+    "/actuator/health",
     "/api/openapi.json",
+    "/openapi.json",
+    "/swagger-ui.html",
     "/api/asyncapi.json",
     "/api/video/health",
     "/api/video/providers/status",

@@ -4,16 +4,29 @@
 //! belongs to another clinic does not exist (404); what belongs to somebody else of the same
 //! clinic is forbidden (403).
 
+mod appointments;
 mod cors;
+mod docs;
 mod health;
+mod history;
 mod idempotency;
 mod limits;
 mod links;
+mod older;
+#[cfg(test)]
+mod older_tests;
 mod openapi;
 pub(crate) mod problem;
+mod reports;
 mod sessions;
+mod standing;
 #[cfg(test)]
 mod tests;
+mod video;
+mod video_bodies;
+mod video_calls;
+mod video_view;
+mod video_words;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -53,14 +66,22 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/cancel", post(sessions::cancel))
         .route("/no-show", post(sessions::no_show))
         .route("/chat", get(sessions::chat))
+        .route("/summary", get(history::summary))
+        .route("/report", post(reports::report))
+        .route("/reports", get(reports::list))
         .route("/links", post(links::create))
         .route("/channel", get(channel::session));
     Router::new()
+        .merge(docs::router())
+        .merge(older_contracts())
         .route("/health", get(health::show))
-        .route("/api/openapi.json", get(openapi::document))
+        .route("/actuator/health", get(standing::actuator))
+        .route("/api/video/health", get(standing::video_health))
+        .route("/api/video/providers/status", get(standing::providers))
         .route("/api/v1/links/exchange", post(links::exchange))
         .route("/api/v1/links/{link}", delete(links::revoke))
         .route("/api/v1/consultations/channel", get(channel::list))
+        .route("/api/v1/consultations/history", get(history::history))
         .route("/api/v1/consultations/sessions", post(sessions::create).get(sessions::list))
         .nest("/api/v1/consultations/sessions/{id}", session)
         .route("/api/{*rest}", any(unknown_path))
@@ -73,6 +94,37 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .layer(from_fn(as_problems))
         .layer(from_fn(with_request_id))
         .with_state(control_plane)
+}
+
+/// The doors of the older contracts.
+fn older_contracts() -> Router<ControlPlane> {
+    let appointment = Router::new()
+        .route("/token", post(appointments::token))
+        .route("/start", post(appointments::start))
+        .route("/end", post(appointments::end))
+        .route("/status", get(appointments::status))
+        .route("/report", post(appointments::report));
+    let booked = Router::new()
+        .route("/start", post(appointments::booked_start))
+        .route("/end", post(appointments::booked_end))
+        .route("/session", get(appointments::booked_session));
+    Router::new()
+        .route("/api/video/sessions", post(video::create))
+        .route("/api/video/sessions/doctor/{id}", get(video::of_doctor))
+        .route("/api/video/sessions/patient/{id}", get(video::of_patient))
+        .route("/api/video/sessions/{id}", get(video::read))
+        .route("/api/video/sessions/{id}/join", post(video::join))
+        .route("/api/video/sessions/{id}/end", post(video::end))
+        .route("/api/video/token", post(video_calls::token))
+        .route("/api/video/consultation/start", post(video_calls::start))
+        .route("/api/video/consultation/end", post(video_calls::end))
+        .route("/api/video/consultation/{id}/status", get(video_calls::status))
+        .route("/api/video/consultation/{id}/report", post(reports::older_report))
+        .route("/api/video/history", get(history::calls))
+        .nest("/api/video-consultations/{id}", booked)
+        .nest("/api/appointments/{id}/video", appointment.clone())
+        .nest("/appointments/{id}/video", appointment)
+        .route("/appointments/{id}/video/{*rest}", any(unknown_path))
 }
 
 async fn unknown_path() -> Problem {

@@ -1,15 +1,19 @@
 //! The description of the API for machines: `/api/openapi.json`.
 
-use axum::Json;
 use utoipa::OpenApi as _;
 
-use super::{health, links, sessions};
+use super::{
+    appointments, health, history, links, reports, sessions, standing, video, video_calls,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "Bedside consultation API",
-        description = "Consultations, waiting room, chat and join links."
+        description = "Consultations, waiting room, chat and join links, natively under \
+            `/api/v1`; the same consultations under `/api/video`, `/appointments/{id}/video` and \
+            `/api/video-consultations` for systems that already speak those contracts. \
+            `/appointments/…` is `/api/appointments/…`."
     ),
     paths(
         health::show,
@@ -29,10 +33,38 @@ use super::{health, links, sessions};
         links::exchange,
         links::create,
         links::revoke,
+        history::history,
+        history::summary,
+        history::calls,
+        reports::report,
+        reports::older_report,
+        reports::list,
+        standing::video_health,
+        standing::actuator,
+        standing::providers,
+        video::create,
+        video::read,
+        video::join,
+        video::end,
+        video::of_doctor,
+        video::of_patient,
+        video_calls::token,
+        video_calls::start,
+        video_calls::end,
+        video_calls::status,
+        appointments::token,
+        appointments::start,
+        appointments::end,
+        appointments::status,
+        appointments::report,
+        appointments::booked_start,
+        appointments::booked_end,
+        appointments::booked_session,
     )
 )]
 struct Description;
 
-pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(Description::openapi())
+/// As the handlers describe themselves; `docs` adds what they share.
+pub(super) fn description() -> utoipa::openapi::OpenApi {
+    Description::openapi()
 }

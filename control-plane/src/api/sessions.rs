@@ -83,8 +83,8 @@ pub(crate) struct ChatQuery {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListAnswer<T> {
-    items: Vec<T>,
-    next_cursor: Option<String>,
+    pub(super) items: Vec<T>,
+    pub(super) next_cursor: Option<String>,
 }
 
 /// Makes a consultation, or answers the one that the appointment has.
@@ -380,18 +380,18 @@ fn reason(request: ReasonRequest) -> Result<Option<String>, Problem> {
     }
 }
 
-fn limit(asked: Option<i64>) -> Result<i64, Problem> {
+pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(DEFAULT_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
         _ => Err(Problem::invalid("limit must be from 1 to 200")),
     }
 }
 
-fn write_cursor(at: DateTime<Utc>, id: Uuid) -> String {
+pub(super) fn write_cursor(at: DateTime<Utc>, id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}/{}", at.timestamp_micros(), id.simple()))
 }
 
-fn read_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+pub(super) fn read_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (micros, id) = std::str::from_utf8(&bytes).ok()?.split_once('/')?;
     Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::try_parse(id).ok()?))

@@ -9,11 +9,13 @@
 //! half-way for want of the lock.
 
 mod chat;
+mod history;
 mod idempotency;
 mod links;
 #[allow(dead_code, reason = "the first sink uses the rest")]
 pub(crate) mod outbox;
 mod people;
+mod reports;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -29,8 +31,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub(crate) use chat::{MessageRow, NewMessage, Posted};
+pub(crate) use history::Past;
 pub(crate) use idempotency::Claim;
 pub(crate) use links::LinkRow;
+pub(crate) use reports::ReportRow;
 pub(crate) use sessions::{Page, Saved};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");

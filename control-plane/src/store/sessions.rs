@@ -30,10 +30,10 @@ macro_rules! page {
          ORDER BY scheduled_start_time DESC, id DESC LIMIT $8"
     };
 }
-pub(super) use page;
+pub(super) use {columns, page};
 
 #[derive(sqlx::FromRow)]
-struct SessionRow {
+pub(super) struct SessionRow {
     id: Uuid,
     clinic: String,
     appointment_id: Option<String>,
@@ -67,7 +67,7 @@ struct SessionRow {
 }
 
 impl SessionRow {
-    fn into_consultation(self) -> Result<Consultation, sqlx::Error> {
+    pub(super) fn into_consultation(self) -> Result<Consultation, sqlx::Error> {
         let mode = Mode::parse(&self.consultation_mode)
             .ok_or_else(|| unknown_word("consultation_mode", &self.consultation_mode))?;
         let status =
