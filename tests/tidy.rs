@@ -111,7 +111,7 @@ const PURE: [&str; 7] = [
     "turn/src/auth.rs",
     "turn/src/server.rs",
     "signaling/src/session.rs",
-    "control-plane/src/consultation.rs",
+    "control-plane/src/consultation",
     "control-plane/src/placement.rs",
 ];
 

@@ -82,7 +82,9 @@ impl Caller {
 
     /// How much of a consultation it may see.
     pub(crate) fn viewer(&self, consultation: &Consultation) -> Viewer<'_> {
-        if self.reads_chat(consultation) {
+        if self.leads(consultation) {
+            Viewer::Staff
+        } else if self.reads_chat(consultation) {
             Viewer::Everything
         } else {
             Viewer::Outside(&self.0.user_id)

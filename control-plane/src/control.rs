@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::ControlConfig;
@@ -15,6 +15,7 @@ use crate::live::{Live, LiveSession};
 use crate::rooms::Rooms;
 use crate::store::outbox::{Along, MessageId};
 use crate::store::{self, Db, Saved};
+use crate::timers::{self, Alarms};
 
 /// How long a change may take to be stored before its asker is told that the database is away.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +49,16 @@ impl From<sqlx::Error> for ChangeError {
     }
 }
 
+/// What became of one attempt at a step.
+pub(crate) enum Tried {
+    /// It is done, and this is the new state.
+    Done(Arc<Consultation>),
+    /// There was nothing to do.
+    Nothing,
+    /// Somebody else changed the consultation first; it is to be loaded again.
+    Stale,
+}
+
 /// Everything the control plane holds.
 pub(crate) struct Control {
     pub(crate) config: ControlConfig,
@@ -65,6 +76,8 @@ pub(crate) struct Control {
     pub(crate) sinks: Vec<Sink>,
     /// Rung when events were stored.
     pub(crate) outbox_rang: tokio::sync::Notify,
+    /// When what is in memory is due.
+    pub(crate) alarms: Alarms,
 }
 
 impl Control {
@@ -130,39 +143,54 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.load(live, clinic, id).await?;
             let now = store::now();
-            let mut after = Consultation::clone(&before);
-            let made = after.apply(now, actor, step)?;
-            if made.is_empty() {
-                if message.is_some() {
-                    let along = Along { message, ..Along::default() };
-                    self.within(self.db.append_events(&along, now)).await?;
-                }
-                return Ok(before);
+            match self.try_step(live, &before, now, actor, step, message).await? {
+                Tried::Done(after) => return Ok(after),
+                Tried::Nothing => return Ok(before),
+                Tried::Stale => {}
             }
-            match self.save(live, &before, &mut after, &made, message).await {
-                Ok(Saved::Yes) => {}
-                Ok(Saved::Repeated) => return Ok(before),
-                Ok(Saved::Stale) => {
-                    live.inner().consultation = None;
-                    continue;
-                }
-                // Nobody gains a right by it: it takes effect now and is stored later.
-                Err(ChangeError::Database(_))
-                    if message.is_none() && same_rights(&before, &after) =>
-                {
-                    keep_unsaved(live, &made);
-                }
-                Err(error) => return Err(error),
-            }
-            let after = Arc::new(after);
-            live.inner().consultation = Some(Arc::clone(&after));
-            self.tell(live, &before, &after, &made);
-            return Ok(after);
         }
         Err(ChangeError::Busy)
     }
 
-    async fn load(
+    /// One attempt at a step, from a known state: decides, stores, tells. The gate is held.
+    pub(crate) async fn try_step(
+        &self,
+        live: &LiveSession,
+        before: &Arc<Consultation>,
+        now: DateTime<Utc>,
+        actor: &Actor,
+        step: &Step,
+        message: Option<&MessageId>,
+    ) -> Result<Tried, ChangeError> {
+        let mut after = Consultation::clone(before);
+        let made = after.apply(now, actor, step)?;
+        if made.is_empty() {
+            if message.is_some() {
+                let along = Along { message, ..Along::default() };
+                self.within(self.db.append_events(&along, now)).await?;
+            }
+            return Ok(Tried::Nothing);
+        }
+        match self.save(live, before, &mut after, &made, message).await {
+            Ok(Saved::Yes) => {}
+            Ok(Saved::Repeated) => return Ok(Tried::Nothing),
+            Ok(Saved::Stale) => {
+                live.inner().consultation = None;
+                return Ok(Tried::Stale);
+            }
+            // Nobody gains a right by it: it takes effect now and is stored later.
+            Err(ChangeError::Database(_)) if message.is_none() && same_rights(before, &after) => {
+                keep_unsaved(live, &made);
+            }
+            Err(error) => return Err(error),
+        }
+        let after = Arc::new(after);
+        live.inner().consultation = Some(Arc::clone(&after));
+        self.tell(live, before, &after, &made);
+        Ok(Tried::Done(after))
+    }
+
+    pub(crate) async fn load(
         &self,
         live: &LiveSession,
         clinic: &str,
@@ -174,6 +202,7 @@ impl Control {
         let stored = self.within(self.db.session(clinic, id)).await?;
         let consultation = Arc::new(stored.ok_or(ChangeError::NotFound)?);
         self.live.know_room(&consultation);
+        self.arm(&consultation);
         live.inner().consultation = Some(Arc::clone(&consultation));
         Ok(consultation)
     }
@@ -191,6 +220,7 @@ impl Control {
         let all: Vec<Transition> = unsaved.into_iter().chain(made.iter().cloned()).collect();
         let expected = before.revision;
         after.revision = expected + 1;
+        after.due_at = timers::due(after, &self.config.timers).map(|due| due.at);
         let events = events::told_by(after, &all);
         let along = Along { events: &events, sinks: &self.sinks, message };
         let saved = self.db.save_session(after, expected, &all, &along, store::now());
@@ -254,6 +284,7 @@ impl Control {
             );
         }
         self.counters.moved(Some(before.status), after.status);
+        self.arm(after);
         live.tell_change(Some(before), after);
         self.live.tell_lists(after);
     }
@@ -360,7 +391,7 @@ impl Control {
     }
 
     /// The time by which a token that lives this long has ended.
-    pub(crate) fn ends_in(ttl: Duration) -> chrono::DateTime<Utc> {
+    pub(crate) fn ends_in(ttl: Duration) -> DateTime<Utc> {
         store::now() + chrono::Duration::from_std(ttl).unwrap_or_else(|_| chrono::Duration::zero())
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bedside_signaling::rooms::{DoorRefusal, Doorkeeper, Fact, RoomPlan};
 use bedside_signaling::token::Claims;
-use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState};
+use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState, Stay};
 use futures_util::future::BoxFuture;
 
-use crate::consultation::{Consultation, Presence, Step};
+use crate::Private;
+use crate::consultation::{Actor, Consultation, Figures, Presence, Step};
 use crate::control::Control;
 use crate::live::LiveSession;
 use crate::rooms;
@@ -78,6 +79,9 @@ impl Control {
             Fact::RoomStarted { .. } => {}
             Fact::Participant { room, info } => {
                 let Some(live) = self.live.of_room(&room) else { return };
+                if let Some(step) = attempt_of(&live, &info) {
+                    self.note(&live, step);
+                }
                 if let Some(step) = step_of(&info).filter(|_| !is_still_silent(&live, &info)) {
                     self.note(&live, step);
                 }
@@ -95,6 +99,7 @@ impl Control {
                 };
                 self.note(&live, step);
             }
+            Fact::Measured { room, identity, stay } => self.measured(room, &identity, &stay),
             Fact::RoomFinished { room, reason: _ } => {
                 if let Some(live) = self.live.of_room(&room) {
                     self.reconcile(&live, &[]);
@@ -110,7 +115,36 @@ impl Control {
         }
     }
 
-    /// The whole truth about one room: whoever is not in it has left it.
+    /// What was measured of a stay. It mostly comes when a consultation has just ended and nobody
+    /// has it in memory any more.
+    fn measured(self: &Arc<Self>, room: String, identity: &Private<String>, stay: &Stay) {
+        if !rooms::is_consultation(&room) {
+            return;
+        }
+        let figures = Figures {
+            seconds: i64::from(stay.seconds),
+            score: Some(stay.score),
+            packet_loss_percent: stay.lost_percent,
+            video_bitrate_bps: stay.video_bps.and_then(|bps| i64::try_from(bps).ok()),
+            audio_level: stay.audio_level,
+        };
+        let step = Step::Measure { user_id: identity.reveal().clone(), figures };
+        if let Some(live) = self.live.of_room(&room) {
+            self.note(&live, step);
+            return;
+        }
+        let control = Arc::clone(self);
+        tokio::spawn(async move {
+            let Some(consultation) = control.look_up_room(&room).await else { return };
+            let (clinic, id) = (&consultation.clinic, consultation.id);
+            if let Err(error) = control.step(clinic, id, &Actor::Server, &step).await {
+                tracing::warn!(%error, session = %id, "what was measured could not be stored");
+            }
+        });
+    }
+
+    /// The whole truth about one room: whoever is not in it without a word has lost its connection,
+    /// or the process that carried it; it may come back.
     fn reconcile(self: &Arc<Self>, live: &Arc<LiveSession>, present: &[ParticipantInfo]) {
         let Some(consultation) = live.consultation() else { return };
         for person in &consultation.people {
@@ -121,7 +155,7 @@ impl Control {
             let believed = matches!(person.presence, Presence::Connected | Presence::Reconnecting);
             if believed && !here {
                 live.inner().silent.remove(&person.user_id);
-                self.note(live, Step::Disconnect(person.user_id.clone()));
+                self.note(live, Step::Lose(person.user_id.clone()));
             }
         }
         for info in present.iter().filter(|info| !is_still_silent(live, info)) {
@@ -154,8 +188,30 @@ fn step_of(info: &ParticipantInfo) -> Option<Step> {
     match info.state {
         ParticipantState::Joined => None,
         ParticipantState::Active => Some(Step::Connect(who)),
-        // The same person is in the room by another device.
-        ParticipantState::Disconnected(LeaveReason::DuplicateIdentity) => None,
-        ParticipantState::Disconnected(_) => Some(Step::Disconnect(who)),
+        ParticipantState::Disconnected(reason) => match reason {
+            // The same person is in the room by another device.
+            LeaveReason::DuplicateIdentity => None,
+            LeaveReason::ClientInitiated
+            | LeaveReason::ParticipantRemoved
+            | LeaveReason::RoomDeleted
+            | LeaveReason::RoomClosed => Some(Step::Disconnect(who)),
+            // Nobody meant it to go.
+            LeaveReason::ServerShutdown
+            | LeaveReason::StateMismatch
+            | LeaveReason::JoinFailure
+            | LeaveReason::ConnectionTimeout
+            | LeaveReason::MediaFailure => Some(Step::Lose(who)),
+        },
     }
+}
+
+/// Somebody comes in anew: an attempt to come back, if its connection is lost. Counted once for
+/// each presence.
+fn attempt_of(live: &LiveSession, info: &ParticipantInfo) -> Option<Step> {
+    let who = info.profile.identity.reveal().clone();
+    if info.state != ParticipantState::Joined {
+        return None;
+    }
+    let before = live.inner().presences.insert(who.clone(), info.sid.clone());
+    (before.as_ref() != Some(&info.sid)).then_some(Step::Attempt(who))
 }

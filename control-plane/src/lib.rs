@@ -63,7 +63,9 @@ pub use links::{Exchanged, Link, LinkError, NewLink};
 pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
 pub use store::OpenError;
 pub use timers::Timers;
-pub use view::{MessageView, NamedView, PersonView, SessionView, WaitingView};
+pub use view::{
+    EventView, MessageView, NamedView, PersonDetails, PersonView, SessionView, WaitingView,
+};
 
 use consultation::{Actor, Device, Step};
 use control::Control;
@@ -148,10 +150,12 @@ impl ControlPlane {
             links: Mutex::new(HashMap::new()),
             sinks: Vec::new(),
             outbox_rang: tokio::sync::Notify::new(),
+            alarms: timers::Alarms::default(),
         };
         control.counters.start_with(control.db.count_sessions().await?);
         for consultation in control.db.running_sessions().await? {
             control.live.know_room(&consultation);
+            control.arm(&consultation);
             let live = control.live.enter(consultation.id);
             live.inner().consultation = Some(Arc::new(consultation));
         }
@@ -177,6 +181,8 @@ impl ControlPlane {
     pub async fn run(self, mut facts: mpsc::Receiver<Fact>) {
         // Nobody is in a room of a process that has just begun.
         self.control.hear(Fact::Snapshot { rooms: Vec::new() });
+        tokio::spawn(Arc::clone(&self.control).miss_the_waiting());
+        let clock = tokio::spawn(Arc::clone(&self.control).keep_time());
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -198,6 +204,7 @@ impl ControlPlane {
                 }
             }
         }
+        clock.abort();
         self.control.retry_unsaved().await;
     }
 
@@ -225,13 +232,13 @@ impl ControlPlane {
         new: &NewSession,
     ) -> Result<(SessionView, bool), CreateError> {
         let (consultation, created) = self.control.create(clinic, &Actor::Server, new).await?;
-        Ok((view::session(&consultation, view::Viewer::Everything), created))
+        Ok((view::session(&consultation, view::Viewer::Staff), created))
     }
 
     /// The consultation as its doctor sees it.
     pub async fn session(&self, clinic: &str, id: Uuid) -> Result<SessionView, ChangeError> {
         let consultation = self.control.look(clinic, id).await?;
-        Ok(view::session(&consultation, view::Viewer::Everything))
+        Ok(view::session(&consultation, view::Viewer::Staff))
     }
 
     /// Makes a join link for somebody of a consultation.
@@ -263,6 +270,6 @@ impl ControlPlane {
         step: &Step,
     ) -> Result<SessionView, ChangeError> {
         let consultation = self.control.step(clinic, session, &Actor::Server, step).await?;
-        Ok(view::session(&consultation, view::Viewer::Everything))
+        Ok(view::session(&consultation, view::Viewer::Staff))
     }
 }

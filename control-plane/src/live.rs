@@ -15,6 +15,8 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use bedside_signaling::ParticipantSid;
+
 use crate::consultation::{Consultation, PersonRole, Step, Transition};
 use crate::frames::ServerFrame;
 use crate::view::{self, Viewer};
@@ -119,6 +121,8 @@ pub(crate) struct Inner {
     pub(crate) away: HashSet<String>,
     /// People in the room whose media has fallen silent, and since when (milliseconds since 1970).
     pub(crate) silent: HashMap<String, i64>,
+    /// The newest presence of each person in the room.
+    pub(crate) presences: HashMap<String, ParticipantSid>,
     listeners: Vec<Listener>,
 }
 
@@ -186,7 +190,9 @@ pub(crate) fn may_chat(consultation: &Consultation, user_id: &str) -> bool {
 
 /// How much of a consultation a listener may see.
 pub(crate) fn viewer<'a>(consultation: &Consultation, listener: &'a Listener) -> Viewer<'a> {
-    if listener.observer || may_chat(consultation, &listener.user_id) {
+    if listener.observer || consultation.role_of(&listener.user_id) == PersonRole::Doctor {
+        Viewer::Staff
+    } else if may_chat(consultation, &listener.user_id) {
         Viewer::Everything
     } else {
         Viewer::Outside(&listener.user_id)
@@ -217,11 +223,15 @@ fn news(
     };
     for person in &after.people {
         let seen = match viewer {
-            Viewer::Everything => true,
+            Viewer::Staff | Viewer::Everything => true,
             Viewer::Outside(me) => person.user_id == me || person.role == PersonRole::Doctor,
         };
         if seen && presence(before, &person.user_id) != Some(person.presence) {
-            let status = person.presence.as_str().to_uppercase();
+            let status = if person.connection_lost {
+                "CONNECTION_LOST".to_owned()
+            } else {
+                person.presence.as_str().to_uppercase()
+            };
             let frame =
                 ServerFrame::ParticipantStatus { participant_id: &person.user_id, status: &status };
             frames.push(frame.text());
@@ -346,7 +356,7 @@ impl Live {
         if lists.is_empty() {
             return;
         }
-        let session = view::session(consultation, Viewer::Everything);
+        let session = view::session(consultation, Viewer::Staff);
         let frame = ServerFrame::SessionChanged { session: &session }.text();
         for listener in lists {
             listener.tell(frame.clone());

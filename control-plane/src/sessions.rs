@@ -12,9 +12,9 @@ use crate::consultation::{
 };
 use crate::control::{ChangeError, Control};
 use crate::events;
-use crate::store::Page;
 use crate::store::outbox::{Along, MessageId};
-use crate::{Private, rooms, store, text, view};
+use crate::store::{EventRow, Page};
+use crate::{Private, rooms, store, text, timers, view};
 
 /// The length of a consultation for which nobody said one.
 const DEFAULT_MINUTES: i64 = 15;
@@ -123,7 +123,8 @@ impl Control {
                 return Ok((known, false));
             }
         }
-        let consultation = planned(clinic, new)?;
+        let mut consultation = planned(clinic, new)?;
+        consultation.due_at = timers::due(&consultation, &self.config.timers).map(|due| due.at);
         let created = Transition {
             happening: Happening::Created,
             user_id: None,
@@ -170,6 +171,20 @@ impl Control {
             live.unwrap_or_else(|| Arc::new(stored))
         });
         Ok((newest.collect(), next))
+    }
+
+    /// A page of what happened to a consultation, and where the next one begins.
+    pub(crate) async fn events(
+        &self,
+        id: Uuid,
+        after: Option<(DateTime<Utc>, Uuid)>,
+        limit: i64,
+    ) -> Result<(Vec<EventRow>, Option<(DateTime<Utc>, Uuid)>), ChangeError> {
+        let mut rows = self.within(self.db.session_events(id, after, limit + 1)).await?;
+        let more = rows.len() > usize::try_from(limit).unwrap_or(0);
+        rows.truncate(usize::try_from(limit).unwrap_or(0));
+        let next = rows.last().filter(|_| more).map(|row| (row.created_at, row.id));
+        Ok((rows, next))
     }
 
     /// The consultation of an appointment.

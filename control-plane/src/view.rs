@@ -4,8 +4,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::consultation::{Consultation, Person};
-use crate::store::MessageRow;
+use crate::consultation::{Consultation, DeviceKind, Person, PersonRole, Quality};
+use crate::store::{EventRow, MessageRow};
 
 /// A time as RFC 3339 in UTC with milliseconds.
 pub(crate) fn time(at: DateTime<Utc>) -> String {
@@ -13,7 +13,7 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
 }
 
 /// A consultation; the older contracts call it a session.
-#[derive(Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     /// Its id.
@@ -41,14 +41,28 @@ pub struct SessionView {
     pub waiting: Vec<WaitingView>,
     /// When it was made.
     pub created_at: String,
-    /// When somebody was first let in.
+    /// When it began: it was started, somebody was let in, or both were connected.
     pub actual_start_time: Option<String>,
+    /// Who began it.
+    pub started_by: Option<String>,
+    /// When doctor and patient first had media at the same time.
+    pub both_connected_at: Option<String>,
+    /// How long it was interrupted, in seconds, without the interruption that lasts.
+    pub paused_seconds: i64,
+    /// Since when it is interrupted.
+    pub paused_since: Option<String>,
     /// When it was over.
     pub actual_end_time: Option<String>,
     /// From begin to end, in seconds.
     pub total_duration_seconds: Option<i64>,
-    /// Why it ended.
+    /// The same by its other name.
+    pub duration_seconds: Option<i64>,
+    /// Why it ended: `completed`, `patient_left`, `doctor_left`, `timeout`, or in other words.
     pub end_reason: Option<String>,
+    /// Who ended it; none = the server.
+    pub ended_by: Option<String>,
+    /// What that person is here: `patient`, `doctor`, `guest`.
+    pub ended_by_role: Option<&'static str>,
     /// How many persons may be in the room at once.
     pub max_participants: i64,
 }
@@ -63,7 +77,7 @@ pub struct NamedView {
 }
 
 /// A person who has come.
-#[derive(Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PersonView {
     /// Its id.
@@ -74,6 +88,55 @@ pub struct PersonView {
     pub role: &'static str,
     /// `waiting`, `admitted`, `connected`, `reconnecting`, `left`.
     pub status: &'static str,
+    /// It left because its connection did not come back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub connection_lost: bool,
+    /// What only doctors and the clinic see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<PersonDetails>,
+}
+
+/// How a person took part.
+#[derive(Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PersonDetails {
+    /// First time in the room.
+    pub joined_at: Option<String>,
+    /// Last time it went.
+    pub left_at: Option<String>,
+    /// How often it came back to the room.
+    pub rejoin_count: i64,
+    /// `web`, `mobile`, `tablet`.
+    pub device_type: Option<&'static str>,
+    /// Name of the browser.
+    pub browser: Option<String>,
+    /// Name of the operating system.
+    pub os: Option<String>,
+    /// `excellent`, `good`, `poor`.
+    pub connection_quality: Option<&'static str>,
+    /// Packets of its own that were never came to us, in percent.
+    pub packet_loss_percent: Option<f64>,
+    /// Bits per second of its video.
+    pub avg_video_bitrate: Option<i64>,
+    /// Loudness while it spoke, 0 to 1.
+    pub avg_audio_level: Option<f64>,
+}
+
+/// One thing that happened to a consultation.
+#[derive(Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventView {
+    /// Its id.
+    pub event_id: Uuid,
+    /// What: `started`, `patient_joined`, `participant.reconnecting`, `ended` …
+    pub event_type: String,
+    /// To whom, if to one person.
+    pub user_id: Option<String>,
+    /// Status before and after, who asked, and why: `from`, `to`, `actor`, `reason`.
+    #[schema(value_type = Object)]
+    pub event_data: serde_json::Value,
+    /// When.
+    pub timestamp: String,
 }
 
 /// A person in the waiting room.
@@ -118,7 +181,9 @@ pub struct MessageView {
 /// Who looks at a consultation: a waiting person sees less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Viewer<'a> {
-    /// The doctor, a service, an administrator, a person who was let in.
+    /// The doctor, a service, an administrator.
+    Staff,
+    /// A person who was let in: it sees everyone, and nobody's details.
     Everything,
     /// A person who was not let in: it sees itself and the doctor.
     Outside(&'a str),
@@ -128,7 +193,7 @@ impl Viewer<'_> {
     /// May this viewer see this person?
     pub(crate) fn sees(self, consultation: &Consultation, person: &Person) -> bool {
         match self {
-            Self::Everything => true,
+            Self::Staff | Self::Everything => true,
             Self::Outside(me) => person.user_id == me || person.user_id == consultation.doctor_id,
         }
     }
@@ -142,8 +207,25 @@ pub(crate) fn people(consultation: &Consultation, viewer: Viewer<'_>) -> Vec<Per
         name: person.name.reveal().clone(),
         role: person.role.as_str(),
         status: person.presence.as_str(),
+        connection_lost: person.connection_lost,
+        details: (viewer == Viewer::Staff).then(|| details(person)),
     })
     .collect()
+}
+
+fn details(person: &Person) -> PersonDetails {
+    PersonDetails {
+        joined_at: person.joined_at.map(time),
+        left_at: person.left_at.map(time),
+        rejoin_count: person.rejoin_count,
+        device_type: person.device.kind.map(DeviceKind::as_str),
+        browser: person.device.browser.clone(),
+        os: person.device.os.clone(),
+        connection_quality: person.figures.quality().map(Quality::as_str),
+        packet_loss_percent: person.figures.packet_loss_percent,
+        avg_video_bitrate: person.figures.video_bitrate_bps,
+        avg_audio_level: person.figures.audio_level,
+    }
 }
 
 /// The consultation as the viewer may see it.
@@ -178,9 +260,27 @@ pub(crate) fn session(consultation: &Consultation, viewer: Viewer<'_>) -> Sessio
         created_at: time(consultation.created_at),
         actual_start_time: consultation.actual_start.map(time),
         actual_end_time: consultation.actual_end.map(time),
+        started_by: consultation.started_by.clone(),
+        both_connected_at: consultation.both_connected_at.map(time),
+        paused_seconds: consultation.paused_seconds,
+        paused_since: consultation.paused_at.map(time),
         total_duration_seconds: consultation.duration_seconds,
+        duration_seconds: consultation.duration_seconds,
         end_reason: consultation.end_reason.clone(),
+        ended_by: consultation.ended_by.clone(),
+        ended_by_role: consultation.ended_by_role.map(PersonRole::as_str),
         max_participants: consultation.max_participants,
+    }
+}
+
+/// A row of what happened.
+pub(crate) fn event(row: EventRow) -> EventView {
+    EventView {
+        event_id: row.id,
+        event_type: row.event_type,
+        user_id: row.user_id,
+        event_data: row.event_data.0,
+        timestamp: time(row.created_at),
     }
 }
 

@@ -42,7 +42,9 @@ use crate::rooms::{Doorkeeper, Fact};
 use crate::token::{KeyPair, RoomToken};
 
 /// What facts and commands are made of, for who imports signaling alone.
-pub use bedside_sfu::core::api::{LeaveReason, ParticipantInfo, ParticipantState, Private};
+pub use bedside_sfu::core::api::{
+    LeaveReason, ParticipantInfo, ParticipantSid, ParticipantState, Private, Stay,
+};
 
 /// A STUN or TURN server that clients are told of.
 #[derive(Clone, Debug, Default)]

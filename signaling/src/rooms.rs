@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bedside_sfu::core::api::{
     LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, PlayoutDelay,
-    Private, RoomKey, RoomSid, RoomSnapshot, RoomSpec,
+    Private, RoomKey, RoomSid, RoomSnapshot, RoomSpec, Stay,
 };
 use futures_util::future::BoxFuture;
 
@@ -84,6 +84,15 @@ pub enum Fact {
         identity: Private<String>,
         /// Answering now.
         reachable: bool,
+    },
+    /// A participant is about to leave: what its stay was like.
+    Measured {
+        /// The room's name.
+        room: String,
+        /// Who.
+        identity: Private<String>,
+        /// What was measured.
+        stay: Stay,
     },
     /// Facts were lost. This is the whole truth: every open room with everyone in it.
     Snapshot {
@@ -195,6 +204,9 @@ impl Directory {
                     room.note(&info);
                 }
                 Fact::Participant { room: name, info }
+            }
+            NodeEvent::Measured { participant: _, identity, stay } => {
+                Fact::Measured { room: name, identity, stay }
             }
             NodeEvent::Reachable { participant: _, identity, reachable } => {
                 Fact::Reachable { room: name, identity, reachable }

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::header::USER_AGENT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,11 +15,11 @@ use uuid::Uuid;
 use super::problem::Problem;
 use super::{Body, id_in_path};
 use crate::access::Caller;
-use crate::consultation::{Consultation, Device, Mode, PersonRole, Status, Step};
+use crate::consultation::{Consultation, Device, DeviceKind, Mode, PersonRole, Status, Step};
 use crate::sessions::{Joined, NewSession, RoomAnswer, WaitingAnswer, socket_url};
 use crate::store::Page;
 use crate::token::ApiRole;
-use crate::view::{self, MessageView, SessionView};
+use crate::view::{self, EventView, MessageView, SessionView};
 use crate::{ControlPlane, Private, text};
 
 const DEFAULT_LIMIT: i64 = 50;
@@ -48,6 +49,37 @@ pub(crate) struct CreateRequest {
 pub(crate) struct JoinRequest {
     user_id: Option<String>,
     name: Option<String>,
+    /// `web`, `mobile`, `tablet`; what a person's page does not say is read from its `User-Agent`.
+    #[serde(alias = "device_type")]
+    device_type: Option<String>,
+    browser: Option<String>,
+    os: Option<String>,
+}
+
+impl JoinRequest {
+    /// What the person comes with. The header of a service says nothing about a person.
+    fn device(&self, headers: &HeaderMap, caller: &Caller) -> Result<Device, Problem> {
+        let kind = match self.device_type.as_deref() {
+            Some(word) => Some(
+                DeviceKind::parse(&word.to_ascii_lowercase())
+                    .ok_or_else(|| Problem::invalid("deviceType must be web, mobile or tablet"))?,
+            ),
+            None => None,
+        };
+        for word in [&self.browser, &self.os].into_iter().flatten() {
+            if !text::is_reason(word) {
+                return Err(Problem::invalid("browser or os is empty, too long or not text"));
+            }
+        }
+        let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let read = agent.filter(|_| !caller.is_staff()).map(Device::of_user_agent);
+        let read = read.unwrap_or_default();
+        Ok(Device {
+            kind: kind.or(read.kind),
+            browser: self.browser.clone().or(read.browser),
+            os: self.os.clone().or(read.os),
+        })
+    }
 }
 
 /// Somebody in a consultation.
@@ -67,6 +99,13 @@ pub(crate) struct ReasonRequest {
 #[derive(Deserialize)]
 pub(crate) struct ListQuery {
     status: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// Which part of what happened to list.
+#[derive(Deserialize)]
+pub(crate) struct EventQuery {
     limit: Option<i64>,
     cursor: Option<String>,
 }
@@ -175,9 +214,11 @@ pub(crate) async fn join(
     State(state): State<ControlPlane>,
     caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
     Body(request): Body<JoinRequest>,
 ) -> Result<Response, Problem> {
     let consultation = own(&state, &caller, &id).await?;
+    let device = request.device(&headers, &caller)?;
     let (user_id, name) = if caller.is_staff() {
         let user_id = request
             .user_id
@@ -197,8 +238,7 @@ pub(crate) async fn join(
     }
     let actor = caller.actor();
     let id = consultation.id;
-    let joined =
-        state.control.join(&caller.0.clinic, id, &actor, &user_id, name, Device::default()).await?;
+    let joined = state.control.join(&caller.0.clinic, id, &actor, &user_id, name, device).await?;
     Ok(match joined {
         Joined::Room(access) => {
             let ice_servers = state.control.config.ice_servers.clone();
@@ -263,6 +303,17 @@ pub(crate) async fn leave(
     Ok(shown(&caller, &after))
 }
 
+/// Begins, whoever is here; a second time changes nothing.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/start",
+    responses((status = 200, body = SessionView)))]
+pub(crate) async fn start(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::Start).await
+}
+
 /// Interrupts.
 #[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/pause",
     responses((status = 200, body = SessionView)))]
@@ -319,6 +370,41 @@ pub(crate) async fn no_show(
     Body(request): Body<ReasonRequest>,
 ) -> Session {
     lead(&state, &caller, &id, &Step::NoShow(reason(request)?)).await
+}
+
+/// Takes an end back: of a no-show, or of what was completed less than 15 minutes ago.
+#[utoipa::path(post, path = "/api/v1/consultations/sessions/{id}/reopen",
+    responses((status = 200, body = SessionView)))]
+pub(crate) async fn reopen(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Session {
+    lead(&state, &caller, &id, &Step::Reopen).await
+}
+
+/// What happened, oldest first.
+#[utoipa::path(get, path = "/api/v1/consultations/sessions/{id}/events",
+    params(("limit" = Option<i64>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = ListAnswer<EventView>)))]
+pub(crate) async fn events(
+    State(state): State<ControlPlane>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Result<Json<ListAnswer<EventView>>, Problem> {
+    let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
+    let limit = limit(query.limit)?;
+    let cursor = query.cursor.as_deref();
+    let after = cursor
+        .map(|text| read_cursor(text).ok_or_else(|| Problem::invalid("cursor is not one of ours")));
+    let consultation = own(&state, &caller, &id).await?;
+    if !caller.leads(&consultation) {
+        return Err(Problem::forbidden("only the doctor of the consultation may read this"));
+    }
+    let (rows, next) = state.control.events(consultation.id, after.transpose()?, limit).await?;
+    let items = rows.into_iter().map(view::event).collect();
+    Ok(Json(ListAnswer { items, next_cursor: next.map(|(at, id)| write_cursor(at, id)) }))
 }
 
 /// A page of the chat, newest last.

@@ -29,7 +29,7 @@ pub struct Figures {
     pub seconds: i64,
     /// Mean opinion, 1 (bad) to 4.4.
     pub score: Option<f64>,
-    /// Packets that did not arrive at first, in percent.
+    /// Packets of its own that never came, in percent.
     pub packet_loss_percent: Option<f64>,
     /// Bits per second of the video it sent.
     pub video_bitrate_bps: Option<i64>,

@@ -9,6 +9,7 @@
 //! half-way for want of the lock.
 
 mod chat;
+mod happenings;
 mod history;
 mod idempotency;
 mod links;
@@ -31,6 +32,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub(crate) use chat::{MessageRow, NewMessage, Posted};
+pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;
 pub(crate) use idempotency::Claim;
 pub(crate) use links::LinkRow;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::outbox::{Along, store_along};
-use super::{Connected, Db, Tx, execute, fetch, unknown_word};
+use super::{Connected, Db, execute, fetch, unknown_word};
 use crate::Private;
 use crate::consultation::{Consultation, Happening, Mode, PersonRole, Quality, Status, Transition};
 
@@ -115,6 +115,12 @@ impl SessionRow {
 }
 
 #[derive(sqlx::FromRow)]
+struct DueRow {
+    clinic: String,
+    id: Uuid,
+}
+
+#[derive(sqlx::FromRow)]
 struct CountRow {
     status: String,
     sessions: i64,
@@ -183,7 +189,7 @@ impl Db {
         if inserted == 0 {
             return Ok(false);
         }
-        insert_event(&mut tx, consultation.id, created).await?;
+        super::happenings::append(&mut tx, consultation.id, created).await?;
         if !store_along(&mut tx, along, consultation.created_at).await? {
             return Ok(false);
         }
@@ -327,7 +333,7 @@ impl Db {
         }
         super::people::save(&mut tx, consultation, now).await?;
         for transition in made {
-            insert_event(&mut tx, consultation.id, transition).await?;
+            super::happenings::append(&mut tx, consultation.id, transition).await?;
         }
         if let Some(end) = consultation.actual_end {
             super::links::end_with_session(&mut tx, consultation.id, end).await?;
@@ -337,6 +343,33 @@ impl Db {
         }
         tx.commit().await?;
         Ok(Saved::Yes)
+    }
+
+    /// Consultations with a timer due at a time, the most overdue first: clinic and id.
+    pub(crate) async fn due_sessions(
+        &self,
+        at: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<(String, Uuid)>, sqlx::Error> {
+        const SQL: &str = "SELECT clinic, id FROM consultation_sessions \
+            WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at LIMIT $2";
+        let mut reader = self.read().await?;
+        let rows = fetch!(&mut reader, fetch_all, DueRow, SQL, at, limit)?;
+        Ok(rows.into_iter().map(|row| (row.clinic, row.id)).collect())
+    }
+
+    /// Corrects when a consultation is due, unless it has changed.
+    pub(crate) async fn set_due(
+        &self,
+        id: Uuid,
+        revision: i64,
+        at: Option<DateTime<Utc>>,
+    ) -> Result<(), sqlx::Error> {
+        const SQL: &str =
+            "UPDATE consultation_sessions SET due_at = $3 WHERE id = $1 AND revision = $2";
+        let mut tx = self.begin().await?;
+        execute!(&mut tx, SQL, id, revision, at)?;
+        tx.commit().await
     }
 
     /// How many consultations there are of each status, in the order of [`Status::ALL`].
@@ -364,32 +397,4 @@ async fn with_people(
     let mut consultation = row.into_consultation()?;
     consultation.people = super::people::of_session(reader, consultation.id).await?;
     Ok(Some(consultation))
-}
-
-/// One row of what happened; the patient's record of the visit, not a log.
-async fn insert_event(
-    tx: &mut Tx,
-    session_id: Uuid,
-    transition: &Transition,
-) -> Result<(), sqlx::Error> {
-    const SQL: &str = "INSERT INTO session_events \
-        (id, session_id, event_type, user_id, event_data, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
-    let data = sqlx::types::Json(serde_json::json!({
-        "from": transition.from.as_str(),
-        "to": transition.to.as_str(),
-        "actor": transition.actor.id(),
-        "reason": transition.reason,
-    }));
-    execute!(
-        tx,
-        SQL,
-        Uuid::now_v7(),
-        session_id,
-        transition.happening.as_str(),
-        &transition.user_id,
-        &data,
-        transition.at,
-    )?;
-    Ok(())
 }

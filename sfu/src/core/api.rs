@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use events::{
-    Event, NodeEvent, QualityLevel, Refusal, RoomInfo, RoomSnapshot, SessionEvent, Speaker,
+    Event, NodeEvent, QualityLevel, Refusal, RoomInfo, RoomSnapshot, SessionEvent, Speaker, Stay,
 };
 
 /// A value that must never reach a log, a metric or a URL: no `Display`, and `Debug` shows `…`.

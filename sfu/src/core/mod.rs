@@ -44,6 +44,7 @@ mod sounds;
 mod spans;
 mod speakers;
 pub mod srtp;
+mod stay;
 mod streams;
 mod subscribing;
 mod subscription;

@@ -20,6 +20,7 @@ use super::protection::Protection;
 use super::quality::Connection;
 use super::settling::Settling;
 use super::speakers::Voice;
+use super::stay::Tally;
 use super::streams::Streams;
 use super::subscription::Subscription;
 use super::uplink::Uplink;
@@ -70,6 +71,8 @@ pub(super) struct Participant {
     pub(super) data: DataState,
     /// How loud it is.
     pub(super) voice: Voice,
+    /// What its stay adds up to.
+    pub(super) tally: Tally,
     /// How it is sent to.
     pub(super) downlink: Downlink,
     /// Its videos may be paused when its link carries too little.
@@ -192,6 +195,7 @@ impl Participant {
             },
             data: DataState::default(),
             voice: Voice::default(),
+            tally: Tally::default(),
             downlink: Downlink::default(),
             allow_pause: join.allow_pause,
             round_trip: Duration::from_millis(100),

@@ -208,11 +208,13 @@ impl Room {
         let everyone: Vec<usize> = self.participants.iter().map(|(key, _)| key).collect();
         let mut changes = Vec::new();
         for key in everyone {
-            let window = self.window_score(ctx.now, key);
+            let (window, lost) = self.window_score(ctx.now, key);
+            let video_bps = self.best_picture(ctx.now, key);
             let Some(person) = self.participants.get_mut(key) else { continue };
             if !person.presence.reachable || !person.was_active() {
                 continue;
             }
+            person.tally.window(window, lost, video_bps);
             person.connection.settle(window);
             if let Some((level, score)) = person.connection.news() {
                 changes.push((key, person.sid.clone(), level, score));
@@ -221,12 +223,14 @@ impl Room {
         self.tell_quality(ctx, &changes);
     }
 
-    /// The score of the window that ends.
-    fn window_score(&mut self, now: Instant, key: usize) -> f32 {
+    /// The score of the window that ends, and the mean share that its own streams lost.
+    fn window_score(&mut self, now: Instant, key: usize) -> (f32, Option<f32>) {
         let mut ratings = rating(0.0, 0.0);
-        let parts = self.parts_up(key).into_iter().chain(self.parts_down(key));
-        let parts: Vec<Part> = parts.collect();
-        let Some(person) = self.participants.get_mut(key) else { return 0.0 };
+        let mut parts = self.parts_up(key);
+        let own = parts.iter().map(|part| part.lost).sum::<f32>();
+        let lost = (!parts.is_empty()).then(|| own / parts.len() as f32);
+        parts.extend(self.parts_down(key));
+        let Some(person) = self.participants.get_mut(key) else { return (0.0, None) };
         let round_trip = person.round_trip;
         ratings = ratings.min(rating(round_trip.as_secs_f32() * 500.0 + 10.0, 0.0));
         for part in parts {
@@ -238,7 +242,16 @@ impl Room {
         }
         let own = self.tracks.iter().filter(|(_, track)| track.owner == key && track.is_due());
         let missing: usize = own.map(|(_, track)| track.missing_rungs(now)).sum();
-        opinion(ratings - RUNG_COST * missing as f32)
+        (opinion(ratings - RUNG_COST * missing as f32), lost)
+    }
+
+    /// What the best of a participant's pictures costs, bits in a second.
+    fn best_picture(&self, now: Instant, key: usize) -> Option<u64> {
+        let own = self.tracks.iter().map(|(_, track)| track).filter(|track| {
+            track.owner == key && track.kind() == MediaKind::Video && track.is_due()
+        });
+        let best = own.filter_map(|track| track.rungs(now).as_slice().last().map(|rung| rung.bps));
+        best.max().filter(|bps| *bps > 0)
     }
 
     /// What came of a participant's own tracks.

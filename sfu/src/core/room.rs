@@ -210,6 +210,11 @@ impl Room {
             self.end_track(track);
         }
         let Some(participant) = self.participants.try_remove(key) else { return };
+        if let Some(stay) = participant.tally.stay() {
+            let identity = participant.profile.identity.clone();
+            let participant = participant.sid.clone();
+            ctx.report(self.key, NodeEvent::Measured { participant, identity, stay });
+        }
         for (_, subscription) in &participant.subscriptions {
             if let Some(track) = self.tracks.get_mut(subscription.track) {
                 track.subscribers.retain(|(subscriber, _)| *subscriber != key);

@@ -44,6 +44,11 @@ impl Voice {
         self.told > 0
     }
 
+    /// What others know of it, in eighths.
+    pub(super) const fn told(&self) -> u8 {
+        self.told
+    }
+
     /// Ends the interval. Returns the level in eighths if it differs from what was told.
     fn settle(&mut self) -> Option<u8> {
         let window = INTERVAL.as_millis() as u32;
@@ -68,7 +73,11 @@ impl Room {
     pub(super) fn compare_speakers(&mut self, ctx: &mut Context<'_>) {
         let mut changes = Vec::new();
         for (key, participant) in &mut self.participants {
-            let Some(eighths) = participant.voice.settle() else { continue };
+            let changed = participant.voice.settle();
+            if participant.voice.is_told() {
+                participant.tally.spoke(participant.voice.told());
+            }
+            let Some(eighths) = changed else { continue };
             if participant.grant.hidden {
                 continue;
             }

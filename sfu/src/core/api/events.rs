@@ -206,6 +206,21 @@ pub enum SessionEvent {
     },
 }
 
+/// What was measured of a participant's media while it was there. What was not measured is empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stay {
+    /// How long.
+    pub seconds: u32,
+    /// Mean opinion, 1 (bad) to 4.4.
+    pub score: f64,
+    /// Packets of its own that never came, in percent.
+    pub lost_percent: Option<f64>,
+    /// The best of its pictures, bits in a second.
+    pub video_bps: Option<u64>,
+    /// Loudness while it spoke, 0 to 1.
+    pub audio_level: Option<f64>,
+}
+
 /// What the node tells about its rooms, for whoever keeps books.
 #[derive(Clone, Debug)]
 pub enum NodeEvent {
@@ -223,6 +238,15 @@ pub enum NodeEvent {
     Participant {
         /// Its state now.
         info: ParticipantInfo,
+    },
+    /// A participant is about to leave: what its stay was like.
+    Measured {
+        /// Who.
+        participant: ParticipantSid,
+        /// Whose.
+        identity: Private<String>,
+        /// What was measured.
+        stay: Stay,
     },
     /// A participant's media fell silent (`false`) or came back (`true`).
     Reachable {
