@@ -190,9 +190,8 @@ pub(crate) fn may_chat(consultation: &Consultation, user_id: &str) -> bool {
 
 /// How much of a consultation a listener may see.
 pub(crate) fn viewer<'a>(consultation: &Consultation, listener: &'a Listener) -> Viewer<'a> {
-    if listener.observer || consultation.role_of(&listener.user_id) == PersonRole::Doctor {
-        Viewer::Staff
-    } else if may_chat(consultation, &listener.user_id) {
+    // Details are asked for over HTTP: here they would only grow old.
+    if listener.observer || may_chat(consultation, &listener.user_id) {
         Viewer::Everything
     } else {
         Viewer::Outside(&listener.user_id)
@@ -356,7 +355,7 @@ impl Live {
         if lists.is_empty() {
             return;
         }
-        let session = view::session(consultation, Viewer::Staff);
+        let session = view::session(consultation, Viewer::Everything);
         let frame = ServerFrame::SessionChanged { session: &session }.text();
         for listener in lists {
             listener.tell(frame.clone());

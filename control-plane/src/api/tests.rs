@@ -266,16 +266,18 @@ async fn every_endpoint_knows_its_roles(database: Database) {
     let other_patient = token(ApiRole::Patient, "other");
     let admin = token(ApiRole::Admin, "boss");
     // Which callers are let through, for each path: doctor, patient, service, admin.
-    let steps: [(&str, Value, [bool; 4]); 12] = [
+    let steps: [(&str, Value, [bool; 4]); 14] = [
         ("/join", json!({"userId": "pat"}), [false, true, true, true]),
         ("/admit", json!({"userId": "pat"}), [true, false, true, true]),
         ("/send-back", json!({"userId": "pat"}), [true, false, true, true]),
         ("/admit", json!({"userId": "pat"}), [true, false, true, true]),
+        ("/start", Value::Null, [true, false, true, true]),
         ("/pause", Value::Null, [true, false, true, true]),
         ("/resume", Value::Null, [true, false, true, true]),
         ("/leave", json!({"userId": "pat"}), [false, true, true, true]),
         ("/links", json!({"userId": "pat", "role": "patient"}), [true, false, true, true]),
         ("/end", Value::Null, [true, false, true, true]),
+        ("/reopen", Value::Null, [true, false, true, true]),
         ("/cancel", Value::Null, [true, false, true, true]),
         ("/no-show", Value::Null, [true, false, true, true]),
         ("/end", json!({"reason": "x"}), [true, false, true, true]),
@@ -324,7 +326,9 @@ async fn another_clinic_does_not_exist(database: Database) {
         let foreign = token_of(role, user, "south");
         assert_eq!(world.get(&path(id, ""), &foreign).await.0, StatusCode::NOT_FOUND);
         assert_eq!(world.get(&path(id, "/chat"), &foreign).await.0, StatusCode::NOT_FOUND);
-        for rest in ["/join", "/admit", "/send-back", "/leave", "/end", "/pause", "/links"] {
+        assert_eq!(world.get(&path(id, "/events"), &foreign).await.0, StatusCode::NOT_FOUND);
+        let steps = ["/join", "/admit", "/send-back", "/leave", "/start", "/end", "/reopen"];
+        for rest in steps.into_iter().chain(["/pause", "/links"]) {
             let body = json!({"userId": "pat", "role": "patient"});
             let (status, _) = world.post(&path(id, rest), &foreign, body).await;
             assert_eq!(status, StatusCode::NOT_FOUND, "{rest}");

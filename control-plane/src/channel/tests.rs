@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use bedside_sfu::core::api::{Grant, ParticipantSid, Profile};
 use bedside_signaling::rooms::Fact;
-use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState};
+use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState, Stay};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -25,6 +25,8 @@ on_both_databases!(
     both_sides_hear_a_whole_visit,
     chat_reaches_those_inside_in_one_order,
     what_rooms_tell_reaches_the_other_person,
+    a_connection_that_stays_away_is_told_as_lost,
+    what_was_measured_is_stored_after_the_end,
 );
 
 /// A control plane with a socket.
@@ -289,10 +291,16 @@ async fn what_rooms_tell_reaches_the_other_person(database: Database) {
         (gone(LeaveReason::DuplicateIdentity), None),
         (gone(LeaveReason::ClientInitiated), Some("LEFT")),
         (fact(&room, "pat", ParticipantState::Active), Some("CONNECTED")),
-        (Fact::Snapshot { rooms: Vec::new() }, Some("LEFT")),
+        // Gone without a word: perhaps it comes back.
+        (Fact::Snapshot { rooms: Vec::new() }, Some("RECONNECTING")),
         (fact("consultation-none", "pat", ParticipantState::Active), None),
         (fact(&room, "pat", ParticipantState::Active), Some("CONNECTED")),
-        (Fact::RoomFinished { room: room.clone(), reason: LeaveReason::RoomClosed }, Some("LEFT")),
+        (gone(LeaveReason::ConnectionTimeout), Some("RECONNECTING")),
+        (fact(&room, "pat", ParticipantState::Active), Some("CONNECTED")),
+        (
+            Fact::RoomFinished { room: room.clone(), reason: LeaveReason::RoomClosed },
+            Some("RECONNECTING"),
+        ),
     ];
     for (fact, expected) in told {
         tell.send(fact).await.expect("it listens");
@@ -303,12 +311,104 @@ async fn what_rooms_tell_reaches_the_other_person(database: Database) {
         }
     }
     doc.hears_no("PARTICIPANT_STATUS").await;
-    // It is stored too, and came back three times.
+    // It is stored too, and came back once; the rest was one stay with gaps.
     drop(tell);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let stored = served.world.plane.control.db.session("demo", id).await.expect("reads");
     let person = stored.as_ref().and_then(|s| s.person("pat")).expect("the patient").clone();
-    assert_eq!((person.presence.as_str(), person.rejoin_count), ("left", 2));
+    assert_eq!((person.presence.as_str(), person.rejoin_count), ("reconnecting", 1));
+}
+
+async fn a_connection_that_stays_away_is_told_as_lost(database: Database) {
+    let quick = |config: &mut crate::ControlConfig| {
+        config.timers.reconnect_timeout = Duration::from_secs(120);
+    };
+    let served = Served::from(World::with(database, quick).await).await;
+    let id = served.visit().await;
+    let (_, session) = served.world.get(&path(id, ""), &doctor()).await;
+    let room = session["roomName"].as_str().expect("a room").to_owned();
+    let control = &served.world.plane.control;
+    let mut doc = served.channel(id, &doctor()).await;
+    control.hear(fact(&room, "pat", ParticipantState::Active));
+    control.hear(fact(&room, "pat", ParticipantState::Disconnected(LeaveReason::MediaFailure)));
+    for expected in ["CONNECTED", "RECONNECTING"] {
+        assert_eq!(doc.next_of("PARTICIPANT_STATUS").await["status"], expected);
+    }
+    // Each new presence is an attempt, told how often it may be; the fourth is one too many.
+    for presence in 0..4 {
+        let Fact::Participant { room, mut info } = fact(&room, "pat", ParticipantState::Joined)
+        else {
+            panic!("a participant")
+        };
+        info.sid = ParticipantSid(format!("PA_{presence}").into());
+        for _ in 0..3 {
+            control.hear(Fact::Participant { room: room.clone(), info: info.clone() });
+        }
+    }
+    let attempts = async {
+        loop {
+            let (_, events) = served.world.get(&path(id, "/events"), &doctor()).await;
+            let attempt = json!("participant.reconnect_attempt");
+            let items = events["items"].as_array().expect("items");
+            let seen = items.iter().filter(|item| item["eventType"] == attempt).count();
+            if seen == 4 {
+                break;
+            }
+            assert!(seen < 4, "a presence is one attempt");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), attempts).await.expect("stored in time");
+    control.ring_own(crate::store::now()).await;
+    assert_eq!(doc.next_of("PARTICIPANT_STATUS").await["status"], "CONNECTION_LOST");
+    let (_, session) = served.world.get(&path(id, ""), &doctor()).await;
+    let pat = &session["participants"][0];
+    assert_eq!((&pat["status"], &pat["connectionLost"]), (&json!("left"), &json!(true)));
+    // It comes back by itself, with its place and its rights.
+    assert_eq!(served.post(id, "/join", &patient(), Value::Null).await, StatusCode::OK);
+    control.hear(fact(&room, "pat", ParticipantState::Active));
+    for expected in ["ADMITTED", "CONNECTED"] {
+        assert_eq!(doc.next_of("PARTICIPANT_STATUS").await["status"], expected);
+    }
+}
+
+async fn what_was_measured_is_stored_after_the_end(database: Database) {
+    let served = Served::new(database).await;
+    let id = served.visit().await;
+    let (_, session) = served.world.get(&path(id, ""), &doctor()).await;
+    let room = session["roomName"].as_str().expect("a room").to_owned();
+    let control = &served.world.plane.control;
+    assert_eq!(served.post(id, "/end", &doctor(), Value::Null).await, StatusCode::OK);
+    assert!(control.live.find(id).is_none(), "nobody has it in memory");
+    let stay = Stay {
+        seconds: 60,
+        score: 3.5,
+        lost_percent: Some(1.25),
+        video_bps: Some(800_000),
+        audio_level: Some(0.5),
+    };
+    for identity in ["pat", "stranger"] {
+        let identity = Private::new(identity.to_owned());
+        control.hear(Fact::Measured { room: room.clone(), identity, stay: stay.clone() });
+    }
+    let details = async {
+        loop {
+            let (_, session) = served.world.get(&path(id, ""), &doctor()).await;
+            let details = session["participants"][0]["details"].clone();
+            if details["connectionQuality"] == "good" {
+                break details;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let details = tokio::time::timeout(Duration::from_secs(10), details).await.expect("stored");
+    assert_eq!(details["packetLossPercent"], json!(1.25));
+    assert_eq!(
+        (&details["avgVideoBitrate"], &details["avgAudioLevel"]),
+        (&json!(800_000), &json!(0.5))
+    );
+    let (_, seen) = served.world.get(&path(id, ""), &patient()).await;
+    assert_eq!(seen["participants"][0]["details"], Value::Null, "patients see nobody's details");
 }
 
 #[tokio::test]

@@ -218,8 +218,13 @@ fn every_step() -> Vec<Step> {
         .collect();
     steps.extend([
         Step::Lose(who("pat")),
+        Step::Attempt(who("pat")),
+        Step::GiveUp(who("pat")),
+        Step::Start,
+        Step::Reopen,
         Step::Pause,
         Step::Resume,
+        Step::DropAppointment(None),
         Step::End(None),
         Step::Cancel(None),
         Step::NoShow(None),
@@ -241,7 +246,11 @@ fn allowed(from: Status, to: Status) -> bool {
 
 /// What must hold whatever happened before.
 fn check(before: &Consultation, after: &Consultation, step: &Step, made: &[Transition]) {
-    assert!(allowed(before.status, after.status), "{step:?}: {before:?}");
+    let reopened = matches!(before.status, Status::Completed | Status::NoShow)
+        && *step == Step::Reopen
+        && after.status == Status::Waiting;
+    assert!(reopened || allowed(before.status, after.status), "{step:?}: {before:?}");
+    check_times(before, after);
     assert_eq!(made.is_empty(), before.status == after.status && before.people == after.people);
     let mut status = before.status;
     for transition in made {
@@ -270,6 +279,38 @@ fn check(before: &Consultation, after: &Consultation, step: &Step, made: &[Trans
     }
     if after.status.is_over() {
         assert!(after.people.iter().all(|person| !after.may_enter(&person.user_id)));
+    }
+}
+
+fn check_times(before: &Consultation, after: &Consultation) {
+    for (was, is) in [
+        (before.actual_start, after.actual_start),
+        (before.both_connected_at, after.both_connected_at),
+        (before.patient_joined_at, after.patient_joined_at),
+        (before.doctor_joined_at, after.doctor_joined_at),
+    ] {
+        assert!(was.is_none() || was == is, "set once");
+    }
+    if before.actual_start.is_some() {
+        assert_eq!(before.started_by, after.started_by);
+    }
+    if let Some(end) = after.actual_end {
+        let seconds = after.actual_start.map_or(0, |start| (end - start).num_seconds());
+        assert!(seconds >= 0 && after.duration_seconds == Some(seconds));
+        assert!(after.paused_seconds <= seconds);
+    } else {
+        let ended = (&after.duration_seconds, &after.end_reason, &after.ended_by);
+        assert_eq!(ended, (&None, &None, &None));
+    }
+    assert_eq!(after.paused_at.is_some(), after.status == Status::Paused);
+    let running = matches!(after.status, Status::InProgress | Status::Paused);
+    let media = |p: &Person| matches!(p.presence, Presence::Connected | Presence::Reconnecting);
+    assert_eq!(after.quiet_since.is_some(), running && !after.people.iter().any(media));
+    for person in &after.people {
+        assert_eq!(person.lost_since.is_some(), person.presence == Presence::Reconnecting);
+        assert!(!person.connection_lost || person.presence == Presence::Left);
+        let was = before.person(&person.user_id).map_or(0, |p| p.rejoin_count);
+        assert!((was..=was + 1).contains(&person.rejoin_count));
     }
 }
 
@@ -309,7 +350,7 @@ fn long_walks_keep_the_rules() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let index = usize::try_from(state >> 33).expect("31 bits") % steps.len();
             // Endings are rare, or every walk is short.
-            let ending = index + 4 >= steps.len() && !state.is_multiple_of(7);
+            let ending = index + 5 >= steps.len() && !state.is_multiple_of(7);
             let Some(step) = steps.get(index).filter(|_| !ending) else { continue };
             let before = visit.clone();
             match visit.apply(at(second), &Actor::Server, step) {
@@ -337,4 +378,179 @@ fn what_has_begun_is_not_called_off_and_what_is_over_stays_over() {
     }
     let later = at(0) + Duration::hours(1);
     assert!(visit.apply(later, &Actor::Server, &Step::Cancel(None)).expect("again").is_empty());
+}
+
+#[test]
+fn a_start_begins_it_whoever_is_here_and_once() {
+    let mut visit = consultation(2);
+    let service = Actor::Reported { service: who("emr"), by: Some(who("doc")), role: None };
+    let made = visit.apply(at(5), &service, &Step::Start).expect("starts");
+    assert_eq!(made.len(), 1);
+    assert_eq!((made[0].happening, made[0].actor.id()), (Happening::Started, Some("doc")));
+    assert_eq!((visit.status, visit.actual_start), (Status::InProgress, Some(at(5))));
+    assert_eq!(visit.started_by.as_deref(), Some("doc"));
+    assert!(visit.apply(at(9), &service, &Step::Start).expect("again").is_empty());
+    // The patient still waits to be let in, and that starts nothing again.
+    take(&mut visit, &[arrive("pat")]);
+    assert!(!visit.may_enter("pat"));
+    assert_eq!(take(&mut visit, &[Step::Admit(who("pat"))]), [Happening::Admitted]);
+    take(&mut visit, &[Step::Pause]);
+    assert!(take(&mut visit, &[Step::Start]).is_empty(), "a pause is not a new start");
+    assert_eq!(visit.actual_start, Some(at(5)));
+}
+
+#[test]
+fn both_connected_is_told_once_and_starts_what_nobody_started() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat")), Step::End(None)]);
+    assert_eq!(take(&mut visit, &[Step::Reopen]), [Happening::Reopened]);
+    take(&mut visit, &[arrive("pat"), arrive("doc"), Step::Connect(who("pat"))]);
+    assert_eq!(visit.status, Status::Waiting);
+    let made = take(&mut visit, &[Step::Connect(who("doc"))]);
+    assert_eq!(made, [Happening::Connected, Happening::Started, Happening::BothConnected]);
+    assert_eq!(visit.status, Status::InProgress);
+    take(&mut visit, &[Step::Disconnect(who("doc")), arrive("doc")]);
+    assert_eq!(take(&mut visit, &[Step::Connect(who("doc"))]), [Happening::Connected]);
+    assert_eq!(visit.person("doc").map(|p| p.rejoin_count), Some(1));
+}
+
+#[test]
+fn interruptions_are_counted_and_not_subtracted() {
+    let mut visit = consultation(2);
+    for (second, step) in [
+        (0, Step::Start),
+        (10, Step::Pause),
+        (40, Step::Resume),
+        (100, Step::Pause),
+        (125, Step::End(None)),
+    ] {
+        visit.apply(at(second), &Actor::Server, &step).expect("possible");
+    }
+    assert_eq!((visit.duration_seconds, visit.paused_seconds), (Some(125), 55));
+    assert_eq!(visit.paused_at, None);
+}
+
+#[test]
+fn an_end_keeps_who_ended_it_as_it_was_told() {
+    let ended = |actor: &Actor, reason: Option<String>| {
+        let mut visit = consultation(2);
+        visit.apply(at(0), &Actor::Server, &Step::Start).expect("starts");
+        visit.apply(at(60), actor, &Step::End(reason)).expect("ends");
+        (visit.ended_by, visit.ended_by_role, visit.end_reason)
+    };
+    let told =
+        |by: Option<&str>, role| Actor::Reported { service: who("emr"), by: by.map(who), role };
+    let completed = Some(who("completed"));
+    let doctor = Some(PersonRole::Doctor);
+    assert_eq!(
+        ended(&Actor::Person(who("doc")), None),
+        (Some(who("doc")), doctor, completed.clone())
+    );
+    assert_eq!(
+        ended(&Actor::Service(who("emr")), None),
+        (Some(who("emr")), None, completed.clone())
+    );
+    assert_eq!(ended(&Actor::Server, None), (None, None, completed.clone()));
+    // The role is taken as it was sent, and else known from the consultation.
+    let patient = Some(PersonRole::Patient);
+    assert_eq!(ended(&told(Some("doc"), patient), None).1, patient);
+    assert_eq!(ended(&told(Some("pat"), None), None).1, patient);
+    assert_eq!(ended(&told(Some("nobody"), None), None).1, None);
+    assert_eq!(ended(&told(None, None), None), (Some(who("emr")), None, completed));
+    let long = "ß".repeat(300);
+    assert_eq!(ended(&Actor::Server, Some(long)).2, Some("ß".repeat(100)));
+}
+
+#[test]
+fn a_dropped_appointment_ends_what_runs_and_cancels_what_does_not() {
+    let drop = Step::DropAppointment(None);
+    let mut visit = consultation(2);
+    take(&mut visit, &[Step::Start]);
+    assert_eq!(take(&mut visit, std::slice::from_ref(&drop)), [Happening::Ended]);
+    assert_eq!((visit.status, visit.end_reason.as_deref()), (Status::Completed, Some("cancelled")));
+    assert!(take(&mut visit, std::slice::from_ref(&drop)).is_empty());
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), drop]);
+    assert_eq!(visit.status, Status::Cancelled);
+}
+
+#[test]
+fn an_end_is_taken_back_only_where_that_makes_sense() {
+    let minutes = Duration::minutes;
+    let mut visit = consultation(2);
+    take(&mut visit, &[Step::Start, Step::End(None)]);
+    let late = visit.apply(at(2) + minutes(16), &Actor::Server, &Step::Reopen);
+    assert_eq!(late, Err(Refusal::TooLate));
+    visit.apply(at(2) + minutes(15), &Actor::Server, &Step::Reopen).expect("in time");
+    assert_eq!((visit.status, visit.reopened_at), (Status::Waiting, Some(at(2) + minutes(15))));
+    assert!(take(&mut visit, &[Step::Reopen]).is_empty());
+    let mut visit = consultation(2);
+    take(&mut visit, &[Step::NoShow(None)]);
+    visit.apply(at(0) + Duration::days(2), &Actor::Server, &Step::Reopen).expect("came after all");
+    for over in [Step::Cancel(None), Step::Fail(who("media"))] {
+        let mut visit = consultation(2);
+        take(&mut visit, &[over]);
+        let refused = visit.apply(at(9), &Actor::Server, &Step::Reopen);
+        assert_eq!(refused, Err(Refusal::Over(visit.status)));
+    }
+}
+
+#[test]
+fn a_lost_connection_is_given_up_and_may_come_back() {
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat")), Step::Connect(who("pat"))]);
+    assert!(take(&mut visit, &[Step::Attempt(who("pat"))]).is_empty(), "nothing was lost");
+    visit.apply(at(20), &Actor::Server, &Step::Lose(who("pat"))).expect("falls silent");
+    for _ in 0..2 {
+        assert_eq!(take(&mut visit, &[Step::Attempt(who("pat"))]), [Happening::ReconnectAttempt]);
+    }
+    let lost = |visit: &Consultation| {
+        let pat = visit.person("pat").expect("the patient");
+        (pat.lost_since, pat.reconnect_attempts, pat.connection_lost)
+    };
+    assert_eq!(lost(&visit), (Some(at(20)), 2, false));
+    let made = take(&mut visit, &[Step::GiveUp(who("pat"))]);
+    assert_eq!(made, [Happening::Disconnected, Happening::ConnectionLost]);
+    assert_eq!(lost(&visit), (None, 0, true));
+    assert!(take(&mut visit, &[Step::GiveUp(who("pat"))]).is_empty());
+    assert!(visit.may_enter("pat"), "it may come back by itself");
+    assert_eq!(take(&mut visit, &[Step::Connect(who("pat"))]), [Happening::Connected]);
+    assert_eq!(lost(&visit), (None, 0, false));
+    assert_eq!(visit.person("pat").map(|p| p.rejoin_count), Some(1));
+}
+
+#[test]
+fn another_device_replaces_the_first() {
+    let with = |agent: &str| Step::Arrive {
+        user_id: who("pat"),
+        name: None,
+        device: Device::of_user_agent(agent),
+    };
+    let (phone, desk) = ("iPhone Mobile Safari/604", "Windows Firefox/127");
+    let mut visit = consultation(2);
+    assert_eq!(take(&mut visit, &[with(phone)]), [Happening::PatientJoined]);
+    assert!(take(&mut visit, &[with(phone)]).is_empty());
+    assert!(take(&mut visit, &[arrive("pat")]).is_empty(), "what says nothing changes nothing");
+    assert_eq!(take(&mut visit, &[with(desk)]), [Happening::DeviceChanged]);
+    let device = visit.person("pat").map(|p| p.device.clone()).expect("the patient");
+    assert_eq!((device.kind, device.os.as_deref()), (Some(DeviceKind::Web), Some("Windows")));
+    assert_eq!(visit.people.len(), 1);
+}
+
+#[test]
+fn what_was_measured_is_weighed_by_time_and_comes_even_after_the_end() {
+    let figures = |seconds, score| Figures { seconds, score: Some(score), ..Figures::default() };
+    let measure = |figures| Step::Measure { user_id: who("pat"), figures };
+    let mut visit = consultation(2);
+    take(&mut visit, &[arrive("pat"), Step::Admit(who("pat")), measure(figures(60, 4.2))]);
+    assert_eq!(visit.person("pat").and_then(|p| p.figures.quality()), Some(Quality::Excellent));
+    take(&mut visit, &[Step::End(None)]);
+    let more = Figures { packet_loss_percent: Some(7.5), ..figures(180, 2.6) };
+    assert_eq!(take(&mut visit, &[measure(more)]), [Happening::Measured]);
+    let pat = visit.person("pat").expect("the patient");
+    assert_eq!((pat.figures.seconds, pat.figures.packet_loss_percent), (240, Some(7.5)));
+    assert!((pat.figures.score.expect("a score") - 3.0).abs() < 1e-9);
+    assert_eq!(pat.figures.quality(), Some(Quality::Good));
+    assert_eq!(visit.status, Status::Completed);
+    assert!(take(&mut visit, &[measure(Figures::default())]).is_empty());
 }
