@@ -19,7 +19,7 @@ use crate::{Private, rooms, store, text, timers, view};
 /// The length of a consultation for which nobody said one.
 const DEFAULT_MINUTES: i64 = 15;
 /// The longest consultation.
-const MAX_MINUTES: i64 = 120;
+pub(crate) const MAX_MINUTES: i64 = 120;
 /// The most persons that one consultation may be raised to.
 const MAX_PARTICIPANTS: i64 = 16;
 

@@ -92,18 +92,33 @@ fn complete(mut document: Value) -> Value {
         json!({"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
             "description": "An API token: of a person, of a join link, or of a service."}}),
     );
-    member(components, "schemas").insert("Problem".to_owned(), problem_schema());
+    let schemas = member(components, "schemas");
+    schemas.insert("Problem".to_owned(), problem_schema());
+    let lenient = lenient_schemas(schemas);
     for (path, item) in member(root, "paths").iter_mut() {
         for (method, operation) in fields(item).iter_mut() {
             if operation.get("responses").is_some() {
-                complete_operation(path, method, fields(operation));
+                complete_operation(path, method, fields(operation), &lenient);
             }
         }
     }
     document
 }
 
-fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Value>) {
+/// References to the schemas that an empty object fits: a body of theirs may be left out.
+fn lenient_schemas(schemas: &Map<String, Value>) -> Vec<String> {
+    let lenient = schemas.iter().filter(|(_, schema)| {
+        schema.get("required").and_then(Value::as_array).is_none_or(Vec::is_empty)
+    });
+    lenient.map(|(name, _)| format!("#/components/schemas/{name}")).collect()
+}
+
+fn complete_operation(
+    path: &str,
+    method: &str,
+    operation: &mut Map<String, Value>,
+    lenient: &[String],
+) {
     let open = OPEN.contains(&path);
     if open {
         operation.insert("security".to_owned(), json!([]));
@@ -122,6 +137,12 @@ fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Valu
         }
     }
     let with_body = operation.contains_key("requestBody");
+    if let Some(body) = operation.get_mut("requestBody") {
+        let schema = body.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str);
+        if schema.is_some_and(|schema| lenient.iter().any(|known| known == schema)) {
+            fields(body).insert("required".to_owned(), false.into());
+        }
+    }
     let responses = member(operation, "responses");
     for (code, about) in errors(path, method, with_query, with_body) {
         responses.entry(code).or_insert_with(|| json!({"description": about}));
@@ -151,7 +172,7 @@ fn errors(
         errors.push(("401", "No valid token."));
         errors.push(("403", "Not for this caller."));
     }
-    if path.contains('{') || with_body {
+    if path.contains('{') || with_query || with_body {
         errors.push(("404", "There is no such thing in this clinic."));
     }
     if with_query || with_body {
@@ -160,6 +181,7 @@ fn errors(
     if with_body {
         errors.push(("400", "The body is not JSON."));
         errors.push(("413", "The body is too large."));
+        errors.push(("415", "The body is of another kind."));
     }
     if method == "post" && !open {
         errors.push(("402", "The consultation is not paid."));

@@ -31,24 +31,26 @@ impl Form {
             Self::Id => json!({"anyOf": [
                 {"type": "string", "minLength": 1, "maxLength": 255,
                     "pattern": r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$"},
-                {"type": "integer", "format": "int64"},
+                {"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX},
+                {"type": "null"},
             ]}),
-            Self::Name => json!({"type": "string", "maxLength": 200,
+            Self::Name => json!({"type": ["string", "null"], "maxLength": 200,
                 "pattern": r"^[^\x00-\x1F\x7F-\x9F]*$"}),
-            Self::Role => json!({"type": "string",
-                "enum": ["doctor", "DOCTOR", "HOST", "patient", "PATIENT", "guest"]}),
-            Self::Kind => json!({"type": "string",
-                "enum": ["VIDEO", "VIRTUAL", "AUDIO", "CHAT"]}),
+            Self::Role => json!({"type": ["string", "null"],
+                "enum": ["doctor", "DOCTOR", "HOST", "patient", "PATIENT", "guest", null]}),
+            Self::Kind => json!({"type": ["string", "null"],
+                "enum": ["VIDEO", "VIRTUAL", "AUDIO", "CHAT", null]}),
             Self::Time => json!({"anyOf": [
                 {"type": "string", "format": "date-time"},
                 {"type": "string", "pattern": r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"},
-                {"type": "integer", "minimum": 0, "maximum": 4_102_444_800_i64},
+                {"type": "integer", "minimum": 0, "maximum": 253_402_300_799_999_i64},
+                {"type": "null"},
             ]}),
             Self::Issue => json!({"type": "string",
                 "enum": ["audio", "video", "connection", "other"]}),
-            Self::Text => json!({"type": "string", "maxLength": 4000,
+            Self::Text => json!({"type": ["string", "null"], "maxLength": 4000,
                 "pattern": r"^[^\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]*$"}),
-            Self::Minutes => json!({"type": "integer", "minimum": 1, "maximum": 120}),
+            Self::Minutes => json!({"type": ["integer", "null"], "minimum": 1, "maximum": 120}),
         }
     }
 }
@@ -156,6 +158,18 @@ bodies! {
         &json!({"appointmentId": "6f1c2f0e-6d0b-4a53-9a0c-8f5f5f0d7a11", "userId": "doc123",
             "userRole": "doctor",
             "userInfo": {"displayName": "Dr. Smith", "email": "doctor@clinic.example"}}),
+    );
+    /// `POST /api/video/consultation/end`.
+    EndVideoConsultation = body(
+        "Which consultation, by one of the two ids, and who ends it.",
+        &[
+            ("appointmentId", APPOINTMENT, Form::Id, "The appointment."),
+            ("sessionId", SESSION, Form::Id, "The session, instead of its appointment."),
+            ("userId", USER, Form::Id, "Who ends it."),
+            ("userRole", ROLE, Form::Role, "What the person is here; it must be true."),
+        ],
+        &[],
+        &json!({"appointmentId": "1d4b6c2e-93a1-4f0d-8a39-2a6c9f1f7b22", "userId": "doc123"}),
     );
     /// A technical issue.
     IssueReportRequest = body(

@@ -13,7 +13,7 @@ use super::older::{
     acting, arrival, end as end_it, enter, link_for, of_body, of_either, start as start_it,
 };
 use super::problem::Problem;
-use super::video_bodies::GenerateVideoToken;
+use super::video_bodies::{EndVideoConsultation, GenerateVideoToken};
 use super::video_view::{VideoConsultation, VideoToken};
 use super::video_words::{USER, Words};
 use crate::ControlPlane;
@@ -68,7 +68,7 @@ pub(crate) async fn start(
 
 /// Ends a consultation and closes its room. Asking again does no harm.
 #[utoipa::path(post, path = "/api/video/consultation/end", tag = "video",
-    request_body = GenerateVideoToken, responses((status = 200, body = VideoConsultation)))]
+    request_body = EndVideoConsultation, responses((status = 200, body = VideoConsultation)))]
 pub(crate) async fn end(
     State(state): State<ControlPlane>,
     caller: Caller,

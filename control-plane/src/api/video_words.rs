@@ -4,7 +4,7 @@
 //! zone; a role or a kind may be in any case. Two names for one thing that disagree are refused:
 //! guessing which one was meant could let in the wrong person.
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
+use chrono::{DateTime, Datelike as _, Duration, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use crate::consultation::{Mode, PersonRole, Status};
+use crate::sessions::MAX_MINUTES;
 use crate::{Private, text};
 
 /// Names of the video session; never those of a doctor's slot in the calendar.
@@ -151,7 +152,8 @@ impl Words {
     pub(super) fn minutes(&self) -> Result<Option<i64>, Problem> {
         let Some(value) = self.any(MINUTES)? else { return Ok(None) };
         let minutes = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-        minutes.map(Some).ok_or_else(|| unfit(MINUTES, "must be a whole number of minutes"))
+        let minutes = minutes.filter(|minutes| (1..=MAX_MINUTES).contains(minutes));
+        minutes.map(Some).ok_or_else(|| unfit(MINUTES, "must be from 1 to 120"))
     }
 
     /// Who somebody is said to be.
@@ -232,7 +234,7 @@ pub(super) fn status(word: &str) -> Option<Status> {
 /// A time in any form that a sender may have: ISO 8601 with or without zone, seconds or fraction,
 /// an array as Jackson writes it, seconds or milliseconds since 1970.
 pub(super) fn time(value: &Value, zone: Tz) -> Option<DateTime<Utc>> {
-    match value {
+    let time = match value {
         Value::String(text) => time_in_text(text.trim(), zone),
         Value::Number(number) => {
             let number = number.as_i64()?;
@@ -255,19 +257,26 @@ pub(super) fn time(value: &Value, zone: Tz) -> Option<DateTime<Utc>> {
             in_zone(time, zone)
         }
         Value::Null | Value::Bool(_) | Value::Object(_) => None,
-    }
+    };
+    time.filter(is_plausible)
+}
+
+/// A year of four digits, not before clocks of computers begin.
+fn is_plausible(time: &DateTime<Utc>) -> bool {
+    (1970..=9999).contains(&time.year())
 }
 
 /// The same for a time in a query.
 pub(super) fn time_in_text(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.with_timezone(&Utc));
+        return Some(time.with_timezone(&Utc)).filter(is_plausible);
     }
     let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f"];
     naive
         .iter()
         .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
         .and_then(|time| in_zone(time, zone))
+        .filter(is_plausible)
 }
 
 /// The first of two where clocks are set back; an hour later where they are set forward.

@@ -1,0 +1,249 @@
+"""Throws the description of the API at the running server, by schemathesis.
+
+Starts the binary on a free port with a database of its own, makes consultations of each kind, and
+has every operation of `/api/openapi.json` called with data that fits and data that does not. Fails
+on any 5xx, on any answer that the description does not know, and if an operation was never
+answered with success.
+
+    python tests/api/run.py target/debug/bedside
+"""
+
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+KEY, SECRET = "clinic", "0123456789abcdef0123456789abcdef"
+# Enough consultations that ending many of them leaves some to work on.
+CONSULTATIONS = 300
+# The appointments of the description's examples: one to work on, one to end.
+EXAMPLE, ENDED = "6f1c2f0e-6d0b-4a53-9a0c-8f5f5f0d7a11", "1d4b6c2e-93a1-4f0d-8a39-2a6c9f1f7b22"
+# Examples per operation and phase: all of it takes less than four minutes.
+EXAMPLES = os.environ.get("API_EXAMPLES", "30")
+
+
+class Server:
+    """The binary, with nothing of the tester's own settings."""
+
+    def __init__(self, binary: str, folder: Path):
+        self.binary = binary
+        environment = {
+            "BEDSIDE_API_KEY": KEY,
+            "BEDSIDE_API_SECRET": SECRET,
+            "BEDSIDE_HTTP__LISTEN": "127.0.0.1:0",
+            "BEDSIDE_MEDIA__BIND": "127.0.0.1",
+            "BEDSIDE_MEDIA__PORT": "0",
+            "BEDSIDE_LOG__FILTER": "info",
+            "DATABASE_URL": f"sqlite:{folder}/clinic.db",
+        }
+        self.log: list[str] = []
+        self.process = subprocess.Popen(
+            [binary, "serve"], env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
+        )
+        self.bound = threading.Event()
+        self.url = ""
+        threading.Thread(target=self._read, daemon=True).start()
+        if not self.bound.wait(60):
+            sys.exit("the server did not start:\n" + "".join(self.log))
+        deadline = time.monotonic() + 60
+        while self.ask("GET", "/health")[0] != 200:
+            if time.monotonic() > deadline:
+                sys.exit("the server is not healthy:\n" + "".join(self.log))
+            time.sleep(0.1)
+
+    def _read(self) -> None:
+        for line in self.process.stderr or []:
+            self.log.append(line)
+            found = re.search(r"bound http=(\S+)", re.sub(r"\x1b\[[0-9;]*m", "", line))
+            if found:
+                self.url = f"http://{found.group(1)}"
+                self.bound.set()
+
+    def token(self, role: str, user: str) -> str:
+        command = [self.binary, "token", "api", "--role", role, "--user", user]
+        environment = {"BEDSIDE_API_KEY": KEY, "BEDSIDE_API_SECRET": SECRET}
+        answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return answer.stdout.strip()
+
+    def ask(self, method: str, path: str, token: str = "", body: object = None) -> tuple[int, dict]:
+        request = urllib.request.Request(self.url + path, method=method)
+        if token:
+            request.add_header("authorization", f"Bearer {token}")
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            request.add_header("content-type", "application/json")
+        try:
+            with urllib.request.urlopen(request, data, timeout=30) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, {}
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def fill(server: Server, service: str) -> tuple[list[str], list[str]]:
+    """Makes consultations: planned, with somebody waiting, running, over."""
+    sessions, appointments = [], []
+    names = [EXAMPLE, *(f"appointment-{number}" for number in range(CONSULTATIONS)), ENDED]
+    for number, appointment in enumerate(names):
+        status, made = server.ask("POST", "/api/v1/consultations/sessions", service, {
+            "appointmentId": appointment,
+            "doctorId": "doc123",
+            "patientId": "pat456",
+            "consultationMode": "VIDEO",
+            "maxParticipants": 3,
+        })
+        assert status == 201, status
+        session = made["sessionId"]
+        path = f"/api/v1/consultations/sessions/{session}"
+        if number % 4 >= 1:
+            server.ask("POST", f"{path}/join", service, {"userId": "pat456"})
+        if number % 4 >= 2:
+            server.ask("POST", f"{path}/admit", service, {"userId": "pat456"})
+        if number % 4 == 3:
+            server.ask("POST", f"{path}/end", service, {})
+        # Those that are over come first: what needs a living one has the others.
+        place = 0 if number % 4 == 3 else len(sessions)
+        sessions.insert(place, session)
+        appointments.insert(place, made["appointmentId"])
+    return sessions, appointments
+
+
+def settings(
+    sessions: list[str], appointments: list[str], links: list[str], secrets: list[str]
+) -> str:
+    """Ids that exist, most of the time."""
+    third = len(sessions) // 3
+    known = {
+        "secrets": secrets,
+        # What ends consultations has some of its own, so that the rest stays alive.
+        "ending": sessions[:third],
+        "ending-appointments": appointments[:third],
+        "sessions": sessions[third:],
+        "appointments": appointments[third:],
+        "links": links,
+        "users": ["doc123", "pat456"],
+        "roles": ["doctor"],
+    }
+    lines = []
+    for name, values in known.items():
+        lines += [f"[dictionaries.{name}]", f"values = {json.dumps(values)}"]
+    lines += [
+        "[parameters]",
+        '"path.id" = { dictionary = "sessions", probability = 0.9 }',
+        '"path.link" = { dictionary = "links", probability = 0.9 }',
+        '"body.link" = { dictionary = "secrets", probability = 0.5 }',
+        '"body.appointmentId" = { dictionary = "appointments", probability = 0.6 }',
+        '"body.sessionId" = { dictionary = "sessions", probability = 0.2 }',
+        '"body.userRole" = { dictionary = "roles", probability = 0.4 }',
+        *(f'"body.{name}" = {{ dictionary = "users", probability = 0.6 }}'
+          for name in ("userId", "user_id", "doctorId", "doctor_id", "patientId", "patient_id")),
+        # What fits the description may still not fit the state (402, 410) or the rest of the
+        # body (422); what does not fit it must be refused.
+        "[checks.positive_data_acceptance]",
+        'expected-statuses = ["2xx", "3xx", "401", "402", "403", "404", "409", "410", "413", "422", "429", "503"]',
+        "[checks.not_a_server_error]",
+        # A part that is not configured says so.
+        'expected-statuses = ["2xx", "3xx", "4xx", "503"]',
+    ]
+    for pattern, dictionary in [
+        ("/sessions/{id}/(end|cancel|no-show)$", "ending"),
+        ("/(appointments|video-consultations)/.*(start|token|status|session|report|payment)$",
+         "appointments"),
+        ("/(appointments|video-consultations)/.*end$", "ending-appointments"),
+        ("/sessions/(doctor|patient)/", "users"),
+    ]:
+        lines += [
+            "[[operations]]",
+            f"include-path-regex = {json.dumps(pattern)}",
+            f'parameters = {{ "path.id" = {{ dictionary = "{dictionary}", probability = 0.9 }} }}',
+        ]
+    lines += [
+        "[[operations]]",
+        'include-path = "/api/video/consultation/end"',
+        'parameters = { "body.appointmentId" = { dictionary = "ending-appointments" } }',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def reached(report: Path, description: dict) -> list[str]:
+    """Operations that were never answered with success."""
+    answered: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for line in report.read_text().splitlines():
+        scenario = json.loads(line).get("ScenarioFinished")
+        if not scenario:
+            continue
+        recorder = scenario["recorder"]
+        for case, interaction in recorder.get("interactions", {}).items():
+            known = recorder["cases"].get(case, {}).get("value", {})
+            response = interaction.get("response")
+            if response:
+                name = f"{known.get('method')} {known.get('path')}"
+                answered[name][response["status_code"]] += 1
+    missing = []
+    for path, item in description["paths"].items():
+        for method in item:
+            statuses = answered[f"{method.upper()} {path}"]
+            if not any(status < 300 for status in statuses):
+                missing.append(f"{method.upper()} {path}: {dict(statuses)}")
+    return missing
+
+
+def main() -> int:
+    binary = str(Path(sys.argv[1]).resolve())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = Server(binary, folder)
+        try:
+            service = server.token("service", "booking")
+            sessions, appointments = fill(server, service)
+            links, secrets = [], []
+            for session in sessions[:80]:
+                path = f"/api/v1/consultations/sessions/{session}/links"
+                body = {"userId": "pat456", "role": "patient"}
+                status, made = server.ask("POST", path, service, body)
+                if status == 201:
+                    links.append(made["linkId"])
+                    secrets.append(made["link"].split("#")[1])
+            # Some stay whole while the others are revoked.
+            half = len(links) // 2
+            toml = settings(sessions, appointments, links[:half], secrets[half:])
+            (folder / "schemathesis.toml").write_text(toml)
+            report = folder / "report.ndjson"
+            schemathesis = str(Path(sys.executable).with_name("schemathesis"))
+            command = [
+                schemathesis, "--config-file", str(folder / "schemathesis.toml"),
+                "run", f"{server.url}/api/openapi.json",
+                "--header", f"Authorization: Bearer {service}",
+                "--checks", "all", "--max-examples", EXAMPLES,
+                "--phases", "examples,coverage,fuzzing", "--continue-on-failure",
+                "--generation-database", "none", "--seed", os.environ.get("API_SEED", "1"),
+                "--generation-allow-x00", "true", "--warnings", "off",
+                "--report", "ndjson", "--report-ndjson-path", str(report), *sys.argv[2:],
+            ]
+            failed = subprocess.run(command, cwd=folder, check=False).returncode
+            _, description = server.ask("GET", "/api/openapi.json")
+            missing = [] if len(sys.argv) > 2 else reached(report, description)
+            operations = sum(len(item) for item in description["paths"].values())
+        finally:
+            server.stop()
+        for line in missing:
+            print("never answered with success:", line)
+        good = operations - len(missing)
+        print(f"{good} passed, {len(missing) + (1 if failed else 0)} failed")
+        return 1 if failed or missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
