@@ -24,6 +24,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server.
     Serve(ConfigFile),
+    /// Copy everything lasting to a new file; the server may be running.
+    Backup(Copy),
+    /// Put a backup back where nothing is yet.
+    Restore(Copy),
     /// Try it: a seeded clinic in a temporary database, and a synthetic patient.
     Demo(Demo),
     /// Print a signed token, for trying things.
@@ -47,6 +51,15 @@ impl ConfigFile {
     pub(crate) fn sources(&self) -> Sources {
         Sources { file: self.config.clone(), ..Sources::default() }
     }
+}
+
+/// Flags of `bedside backup` and `bedside restore`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Copy {
+    /// The backup.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
 }
 
 /// Flags of `bedside demo`.

@@ -16,6 +16,7 @@ mod wire;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use bedside_control_plane::backup::{self, Summary};
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command, ConfigCommand};
@@ -40,12 +41,27 @@ fn run(command: Command) -> anyhow::Result<()> {
             config.check_secrets()?;
             runtime()?.block_on(wire::serve(&config))
         }
+        Command::Backup(copy) => {
+            let config = Config::load(&copy.config.sources())?;
+            let done = runtime()?.block_on(backup::save(&wire::lasting(&config), &copy.file))?;
+            print(&told("saved", &done))
+        }
+        Command::Restore(copy) => {
+            let config = Config::load(&copy.config.sources())?;
+            let done = runtime()?.block_on(backup::restore(&wire::lasting(&config), &copy.file))?;
+            print(&told("restored", &done))
+        }
         Command::Demo(demo) => runtime()?.block_on(demo::run(&demo)),
         Command::Token(token) => print(&tokens::mint(token)?),
         Command::Config(ConfigCommand::Print { file, .. }) => {
             print(&Config::load(&file.sources())?.redacted())
         }
     }
+}
+
+fn told(what: &str, done: &Summary) -> String {
+    let Summary { schema, objects, made_at } = done;
+    format!("{what}: database of schema {schema}, {objects} files, as of {made_at}")
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,16 +1,19 @@
-//! `/metrics`: what engine and signaling count, HTTP answers and join times, for Prometheus.
+//! `/metrics`: what engine, signaling and control plane count, HTTP answers and join times, for
+//! Prometheus.
 //!
-//! Engine and signaling count in plain numbers of their own; they are read when somebody asks. No label names
-//! a person, a room or an address.
+//! The parts count in plain numbers of their own; they are read when somebody asks. No label names a
+//! person, a room or an address.
 
 use std::sync::Arc;
 
+use bedside_control_plane::ControlPlane;
+use bedside_control_plane::counters::ControlCounters;
 use bedside_sfu::core::counters::Counters;
 use bedside_signaling::counters::SignalingCounters;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily};
 use prometheus::{
-    Counter, CounterVec, Gauge, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Gauge, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 /// Reads the engine's counters.
@@ -50,6 +53,11 @@ impl Metrics {
         info.set(1);
         registry.register(Box::new(info))?;
         Ok(Self { registry, http, http_connections })
+    }
+
+    /// Shows what the control plane counts, too.
+    pub(crate) fn watch(&self, control: ControlPlane) -> prometheus::Result<()> {
+        self.registry.register(Box::new(Consultations::new(control)?))
     }
 
     /// An answer left.
@@ -142,6 +150,61 @@ impl Doors {
         let desc = Desc::new(JOIN_SECONDS.into(), JOIN_SECONDS_HELP.into(), Vec::new(), labels)?;
         Ok(Self { signaling, desc })
     }
+}
+
+/// What the control plane counts.
+struct Consultations {
+    control: ControlPlane,
+    /// As in [`Doors`].
+    desc: Desc,
+}
+
+const CONSULTATIONS: &str = "bedside_consultations";
+const CONSULTATIONS_HELP: &str = "Consultations in the database, by status.";
+
+impl Consultations {
+    fn new(control: ControlPlane) -> prometheus::Result<Self> {
+        let labels = vec!["status".to_owned()];
+        let desc =
+            Desc::new(CONSULTATIONS.into(), CONSULTATIONS_HELP.into(), labels, Default::default())?;
+        Ok(Self { control, desc })
+    }
+}
+
+impl Collector for Consultations {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        control_families(self.control.counters()).unwrap_or_else(|error| {
+            tracing::error!(%error, "the control plane's counters cannot be shown");
+            Vec::new()
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is a float; 2^53 visits are ages")]
+fn control_families(counters: &ControlCounters) -> prometheus::Result<Vec<MetricFamily>> {
+    let by_status = GaugeVec::new(Opts::new(CONSULTATIONS, CONSULTATIONS_HELP), &["status"])?;
+    for (status, value) in counters.sessions_by_status() {
+        by_status.with_label_values(&[status.as_str()]).set(value as f64);
+    }
+    let mut families = by_status.collect();
+    for (name, help, value) in counters.values() {
+        // Apart from what rooms count under the same words.
+        let name = format!("bedside_control_{name}");
+        if help.contains("(gauge)") {
+            let gauge = Gauge::new(name, help.replace(" (gauge)", "").trim())?;
+            gauge.set(value as f64);
+            families.extend(gauge.collect());
+        } else {
+            let counter = Counter::new(format!("{name}_total"), help.trim())?;
+            counter.inc_by(value as f64);
+            families.extend(counter.collect());
+        }
+    }
+    Ok(families)
 }
 
 const JOIN_SECONDS: &str = "bedside_join_seconds";
@@ -244,6 +307,25 @@ mod tests {
         }
         drop(open);
         assert!(metrics.text().unwrap().contains("bedside_http_connections 0"));
+    }
+
+    #[test]
+    fn consultations_are_shown_by_status() {
+        let counters = ControlCounters::default();
+        counters.joins.add();
+        counters.channels.add();
+        let text =
+            TextEncoder::new().encode_to_string(&control_families(&counters).unwrap()).unwrap();
+        for line in [
+            "bedside_consultations{status=\"IN_PROGRESS\"} 0",
+            "bedside_control_joins_total 1",
+            "# TYPE bedside_control_channels gauge",
+            "bedside_control_channels 1",
+            "# HELP bedside_control_channels Open channels.",
+            "bedside_control_rate_limited_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

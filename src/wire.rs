@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bedside_control_plane::backup::Lasting;
 use bedside_control_plane::{ControlConfig, ControlPlane};
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
@@ -120,6 +121,7 @@ impl Server {
         control.attach(signaling.clone());
         let handle = node.handle();
         let metrics = Metrics::new(Arc::new(move || handle.counters()), signaling.counters())?;
+        metrics.watch(control.clone())?;
         tokio::spawn(signaling.clone().run(events));
         tokio::spawn(control.clone().run(heard));
 
@@ -188,6 +190,11 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         video_enabled: config.video.enabled,
         ..ControlConfig::default()
     }
+}
+
+/// What `bedside backup` copies.
+pub(crate) fn lasting(config: &Config) -> Lasting {
+    Lasting { database_url: config.database_url.clone(), objects: None }
 }
 
 fn readiness(control: &ControlPlane) -> http::Readiness {

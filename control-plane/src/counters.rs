@@ -26,16 +26,34 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self, value: u64) {
+    /// The number now is this one.
+    pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 }
 
-/// Everything that is counted.
-#[derive(Debug, Default)]
-pub struct ControlCounters {
-    /// Consultations by status, in the order of [`Status::ALL`] (gauge).
-    pub sessions: [Counter; 8],
+/// Declares the counters once: the doc comment of a field is what `/metrics` says of it, and `(gauge)`
+/// in it marks a number that falls, too.
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ pub $name:ident: Counter,)+) => {
+        /// Everything that is counted.
+        #[derive(Debug, Default)]
+        pub struct ControlCounters {
+            /// Consultations by status, in the order of [`Status::ALL`] (gauge).
+            pub sessions: [Counter; 8],
+            $($(#[doc = $help])+ pub $name: Counter,)+
+        }
+
+        impl ControlCounters {
+            /// Every number but those by status, with its name and what it means.
+            pub fn values(&self) -> Vec<(&'static str, String, u64)> {
+                vec![$((stringify!($name), [$($help),+].concat(), self.$name.value())),+]
+            }
+        }
+    };
+}
+
+counters! {
     /// Joins that were answered with a room token.
     pub joins: Counter,
     /// Joins that were answered with a place in the waiting room.
@@ -58,6 +76,8 @@ pub struct ControlCounters {
     pub rate_limited: Counter,
     /// Requests that were answered as the first time, by their Idempotency-Key.
     pub idempotent_replays: Counter,
+    /// Events that their sinks have not taken yet (gauge).
+    pub outbox_backlog: Counter,
     /// Requests that failed because the database did not answer.
     pub database_failures: Counter,
 }
@@ -84,6 +104,25 @@ impl ControlCounters {
         }
         if let Some(counter) = self.sessions.get(to.index()) {
             counter.add();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_named_and_explained() {
+        let counters = ControlCounters::default();
+        counters.joins.add();
+        counters.channels.add();
+        let values = counters.values();
+        let of = |name| values.iter().find(|(found, ..)| *found == name).expect("it is there");
+        assert_eq!(of("joins").2, 1);
+        assert!(of("channels").1.contains("(gauge)"));
+        for (name, help, _) in &values {
+            assert!(help.trim().ends_with('.'), "{name}: {help}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::ControlPlane;
+use crate::control::Control;
 
 /// How a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,18 @@ impl Pulse {
 impl std::fmt::Debug for Pulse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pulse").field("broker", &self.broker_part()).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Counts what waits for the sinks; without an answer the last figure stays.
+    pub(crate) async fn measure_backlog(&self) {
+        let mut waiting = 0;
+        for sink in &self.sinks {
+            let Ok(rows) = self.within(self.db.backlog(sink)).await else { return };
+            waiting += u64::try_from(rows).unwrap_or_default();
+        }
+        self.counters.outbox_backlog.set(waiting);
     }
 }
 

@@ -11,6 +11,7 @@
 //! - `api`, `channel`: HTTP and WebSocket.
 //! - `doorkeeper`: signaling's question at every join, and the facts that rooms tell.
 //! - [`address`]: where a request comes from, behind proxies.
+//! - [`backup`]: everything lasting in one file, and back.
 //! - [`crypto`]: what TLS is made of.
 //! - [`token`], `access`, `links`: who is calling, and join links that need no account.
 //!
@@ -20,6 +21,7 @@
 //! and are stored when the database is back.
 
 pub mod address;
+pub mod backup;
 pub mod consultation;
 pub mod counters;
 pub mod crypto;
@@ -195,7 +197,10 @@ impl ControlPlane {
                 },
                 _ = retry.tick() => {
                     let control = Arc::clone(&self.control);
-                    tokio::spawn(async move { control.retry_unsaved().await });
+                    tokio::spawn(async move {
+                        control.retry_unsaved().await;
+                        control.measure_backlog().await;
+                    });
                 }
                 _ = sweep.tick() => {
                     let control = Arc::clone(&self.control);

@@ -18,6 +18,8 @@ mod older_tests;
 mod openapi;
 pub(crate) mod problem;
 mod reports;
+#[cfg(test)]
+mod requests_tests;
 mod sessions;
 mod standing;
 #[cfg(test)]

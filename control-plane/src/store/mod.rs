@@ -8,6 +8,7 @@
 //! cut. It has one writer, whose transactions begin with `BEGIN IMMEDIATE`, so none of them fails
 //! half-way for want of the lock.
 
+mod backup;
 mod chat;
 mod happenings;
 mod history;
@@ -31,6 +32,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+pub(crate) use backup::{Whole, check_sqlite};
 pub(crate) use chat::{MessageRow, NewMessage, Posted};
 pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;

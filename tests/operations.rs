@@ -1,0 +1,221 @@
+//! What an operator does with the program itself: backup and restore beside a running server, a schema
+//! that is too new, the doors of the operator, proxies. On SQLite and on PostgreSQL.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bedside_control_plane::token::ApiRole;
+use bedside_faults::postgres::Postgres;
+use bedside_faults::server::Server;
+use serde_json::{Value, json};
+
+const SESSIONS: &str = "/api/v1/consultations/sessions";
+
+fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_bedside").into()
+}
+
+fn run(arguments: &[&str], database_url: &str) -> Output {
+    Command::new(binary())
+        .args(arguments)
+        .env("BEDSIDE_DATABASE_URL", database_url)
+        .env("BEDSIDE_API_KEY", "operations")
+        .env("BEDSIDE_API_SECRET", "a secret of these tests, which is long enough")
+        .output()
+        .expect("the program runs")
+}
+
+fn words(output: &Output) -> String {
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    out + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A new consultation's id.
+async fn create(server: &Server) -> String {
+    let body = json!({"doctorId": "doc", "patientId": "pat", "consultationMode": "VIDEO"});
+    let answer = reqwest::Client::new()
+        .post(format!("{}{SESSIONS}", server.url()))
+        .bearer_auth(Server::token(ApiRole::Service, "backend"))
+        .body(body.to_string())
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 201);
+    let made: Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
+    made.get("sessionId").and_then(Value::as_str).expect("an id").to_owned()
+}
+
+async fn session(server: &Server, id: &str) -> (u16, String) {
+    get(server, &format!("{SESSIONS}/{id}"), &[]).await
+}
+
+async fn get(server: &Server, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut request = reqwest::Client::new()
+        .get(format!("{}{path}", server.url()))
+        .bearer_auth(Server::token(ApiRole::Service, "backend"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("a body"))
+}
+
+/// Saves beside a server that is being written to, restores elsewhere, and asks there.
+async fn survives(from: &str, to: &str, home: &Path) {
+    let server = Server::start(binary(), from, &[]).expect("a server");
+    let made = create(&server).await;
+    let before = session(&server, &made).await;
+    assert_eq!(before.0, 200);
+
+    let file = home.join("backup.tar");
+    let file = file.to_str().expect("a path");
+    let (url, backup) = (from.to_owned(), file.to_owned());
+    let saving = tokio::task::spawn_blocking(move || run(&["backup", &backup], &url));
+    while !saving.is_finished() {
+        create(&server).await;
+    }
+    let saved = saving.await.expect("it ends");
+    assert!(saved.status.success(), "{}", words(&saved));
+    assert!(words(&saved).starts_with("saved: database of schema "), "{}", words(&saved));
+
+    let again = run(&["backup", file], from);
+    assert!(!again.status.success() && words(&again).contains("is there already"));
+    let over = run(&["restore", file], from);
+    assert!(
+        !over.status.success() && words(&over).contains("is there already"),
+        "{}",
+        words(&over)
+    );
+    assert_eq!(session(&server, &made).await, before);
+    drop(server);
+
+    let restored = run(&["restore", file], to);
+    assert!(restored.status.success(), "{}", words(&restored));
+    let server = Server::start(binary(), to, &[]).expect("a server on the copy");
+    assert_eq!(session(&server, &made).await, before);
+    create(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_is_saved_while_it_serves_and_comes_back() {
+    let home = tempfile::tempdir().expect("a folder");
+    let url = |name: &str| format!("sqlite:{}", home.path().join(name).display());
+    survives(&url("first.db"), &url("second.db"), home.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_is_saved_while_it_serves_and_comes_back() {
+    let home = tempfile::tempdir().expect("a folder");
+    let (first, second) = (Postgres::start().expect("one"), Postgres::start().expect("another"));
+    survives(&first.url(), &second.url(), home.path()).await;
+}
+
+const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, installed_on, success, \
+    checksum, execution_time) SELECT 9999, 'newer', installed_on, success, checksum, 0 \
+    FROM _sqlx_migrations WHERE version = 1";
+
+/// Neither serves, nor saves, nor touches what a newer program has written.
+fn refuses_newer(url: &str) {
+    for arguments in [&["serve"][..], &["backup", "/nonexistent/backup.tar"]] {
+        let refused = run(arguments, url);
+        assert!(!refused.status.success(), "{arguments:?}");
+    }
+    let refused = words(&run(&["serve"], url));
+    assert!(refused.contains("version 9999") && refused.contains("newer"), "{refused}");
+    let home = tempfile::tempdir().expect("a folder");
+    let file = home.path().join("backup.tar");
+    let refused = words(&run(&["backup", file.to_str().expect("a path")], url));
+    assert!(refused.contains("version 9999") && refused.contains("newer"), "{refused}");
+    assert!(!file.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_is_refused_on_sqlite() {
+    let home = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", home.path().join("bedside.db").display());
+    drop(Server::start(binary(), &url, &[]).expect("a server"));
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("the database");
+    sqlx::query(NEWER).execute(&pool).await.expect("a row");
+    pool.close().await;
+    refuses_newer(&url);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_is_refused_on_postgres() {
+    let postgres = Postgres::start().expect("a PostgreSQL");
+    let url = postgres.url();
+    drop(Server::start(binary(), &url, &[]).expect("a server"));
+    let pool = sqlx::PgPool::connect(&url).await.expect("the database");
+    sqlx::query(NEWER).execute(&pool).await.expect("a row");
+    pool.close().await;
+    refuses_newer(&url);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_doors_leave_the_public_port() {
+    let home = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", home.path().join("bedside.db").display());
+    let doors = ["/metrics", "/readyz", "/livez"];
+    let server = Server::start(binary(), &url, &[]).expect("a server");
+    for door in doors {
+        assert_eq!(get(&server, door, &[]).await.0, 200, "{door}");
+    }
+    drop(server);
+
+    let admin = format!("127.0.0.1:{}", bedside_faults::free_port().expect("a port"));
+    let listen = [("BEDSIDE_ADMIN__LISTEN", admin.clone())];
+    let server = Server::start(binary(), &url, &listen).expect("a server");
+    for door in doors {
+        assert_eq!(get(&server, door, &[]).await.0, 404, "{door}");
+        let answer = reqwest::get(format!("http://{admin}{door}")).await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{door}");
+    }
+    let metrics = reqwest::get(format!("http://{admin}/metrics")).await.expect("an answer");
+    let metrics = metrics.text().await.expect("a body");
+    for name in ["bedside_rooms ", "bedside_consultations{status=", "bedside_control_joins_total "]
+    {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+    // Nothing else is served there.
+    let pages = reqwest::get(format!("http://{admin}{SESSIONS}")).await.expect("an answer");
+    assert_eq!(pages.status(), 404);
+    assert_eq!(get(&server, "/health", &[]).await.0, 200);
+}
+
+/// How many of ten requests get through, each with an `X-Forwarded-For` of its own.
+async fn through(server: &Server) -> usize {
+    let mut passed = 0;
+    for host in 1..=10 {
+        let invented = format!("198.51.100.{host}");
+        let (status, _) = get(server, SESSIONS, &[("x-forwarded-for", &invented)]).await;
+        passed += usize::from(status == 200);
+    }
+    passed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_trusted_proxies_name_addresses() {
+    let home = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", home.path().join("bedside.db").display());
+    let limits = [
+        ("BEDSIDE_LIMITS__ADDRESS_PER_SECOND", "1".to_owned()),
+        ("BEDSIDE_LIMITS__ADDRESS_BURST", "2".to_owned()),
+    ];
+    let server = Server::start(binary(), &url, &limits).expect("a server");
+    // Invented addresses do not help: all ten come from one.
+    assert!(through(&server).await < 5);
+    drop(server);
+
+    let [per_second, burst] = limits;
+    let trusted = ("BEDSIDE_PROXIES__TRUSTED", "127.0.0.0/8".to_owned());
+    let server = Server::start(binary(), &url, &[per_second, burst, trusted]).expect("a server");
+    assert_eq!(through(&server).await, 10);
+    // What a client writes left of what its proxy saw is not read.
+    let mut refused = 0;
+    for host in 1..=10 {
+        let line = format!("198.51.100.{host}, 203.0.113.7");
+        refused +=
+            usize::from(get(&server, SESSIONS, &[("x-forwarded-for", &line)]).await.0 == 429);
+    }
+    assert!(refused > 5, "{refused}");
+}
