@@ -49,7 +49,7 @@ impl From<Health> for HealthAnswer {
 }
 
 /// How the server is; 503 when people cannot be served.
-#[utoipa::path(get, path = "/health",
+#[utoipa::path(get, path = "/health", tag = "health",
     responses((status = 200, body = HealthAnswer), (status = 503, body = HealthAnswer)))]
 pub(crate) async fn show(State(state): State<ControlPlane>) -> Response {
     let health = state.health().await;
