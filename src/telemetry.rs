@@ -15,6 +15,11 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(&log.filter)
         .with_context(|| format!("log.filter: {:?} cannot be understood", log.filter))?;
+    // The broker's client would show whole messages, and those hold join links.
+    let filter = ["lapin=error", "lapin::returned_messages=off"]
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bedside_control_plane::backup::Lasting;
-use bedside_control_plane::{ControlConfig, ControlPlane};
+use bedside_control_plane::{ControlConfig, ControlPlane, RabbitConfig};
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
@@ -188,6 +188,9 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         room_token_ttl: config.rooms.token_ttl,
         limits: config.limits.rates(),
         video_enabled: config.video.enabled,
+        rabbitmq: rabbit_config(config),
+        events_clinic: config.events.clinic.clone(),
+        naive_timezone: config.events.naive_timezone,
         ..ControlConfig::default()
     }
 }
@@ -195,6 +198,22 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
 /// What `bedside backup` copies.
 pub(crate) fn lasting(config: &Config) -> Lasting {
     Lasting { database_url: config.database_url.clone(), objects: None }
+}
+
+/// None without a host.
+fn rabbit_config(config: &Config) -> Option<RabbitConfig> {
+    let broker = &config.rabbitmq;
+    (!broker.host.is_empty()).then(|| RabbitConfig {
+        host: broker.host.clone(),
+        port: broker.port,
+        tls: broker.tls,
+        username: broker.username.clone(),
+        password: broker.password.clone(),
+        vhost: broker.vhost.clone(),
+        exchange: broker.exchange.clone(),
+        exchange_type: broker.exchange_type.clone(),
+        ..RabbitConfig::default()
+    })
 }
 
 fn readiness(control: &ControlPlane) -> http::Readiness {

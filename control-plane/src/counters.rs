@@ -80,6 +80,20 @@ counters! {
     pub outbox_backlog: Counter,
     /// Requests that failed because the database did not answer.
     pub database_failures: Counter,
+    /// Connections to the message broker (gauge).
+    pub amqp_connections: Counter,
+    /// Those of them from which the broker takes no messages (gauge).
+    pub amqp_blocked: Counter,
+    /// Messages that the broker delivered.
+    pub amqp_consumed: Counter,
+    /// Those of them that went to the dead letters.
+    pub amqp_poison: Counter,
+    /// Those of them that were put aside to come back later.
+    pub amqp_retried: Counter,
+    /// Messages that the broker has confirmed.
+    pub amqp_published: Counter,
+    /// Messages that the broker gave back because no queue takes them.
+    pub amqp_returned: Counter,
 }
 
 impl ControlCounters {

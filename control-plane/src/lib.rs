@@ -60,7 +60,9 @@ use uuid::Uuid;
 pub use api::{Rate, RequestLimits, as_problems};
 pub use bedside_signaling::Private;
 pub use bedside_signaling::token::KeyPair;
+pub use chrono_tz::Tz as Timezone;
 pub use control::ChangeError;
+pub use events::amqp::RabbitConfig;
 pub use links::{Exchanged, Link, LinkError, NewLink};
 pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
 pub use store::OpenError;
@@ -106,10 +108,14 @@ pub struct ControlConfig {
     pub timers: Timers,
     /// How many requests the API takes.
     pub limits: RequestLimits,
-    /// The zone of times that come without one.
-    pub naive_timezone: chrono_tz::Tz,
     /// Are consultations served at all?
     pub video_enabled: bool,
+    /// The message broker; none = no messages in or out.
+    pub rabbitmq: Option<RabbitConfig>,
+    /// The clinic of messages that name none.
+    pub events_clinic: String,
+    /// The zone of times in messages that name none.
+    pub naive_timezone: Timezone,
 }
 
 impl Default for ControlConfig {
@@ -125,8 +131,10 @@ impl Default for ControlConfig {
             waiting_grace: Duration::from_secs(15),
             timers: Timers::default(),
             limits: RequestLimits::default(),
-            naive_timezone: chrono_tz::Tz::UTC,
             video_enabled: true,
+            rabbitmq: None,
+            events_clinic: token::DEFAULT_CLINIC.to_owned(),
+            naive_timezone: Timezone::UTC,
         }
     }
 }
@@ -141,6 +149,7 @@ impl ControlPlane {
     /// Opens the database, brings it up to date and remembers what is running.
     pub async fn open(config: ControlConfig) -> Result<Self, OpenError> {
         let db = Db::open(&config.database_url).await?;
+        let sinks = config.rabbitmq.iter().map(|_| events::Sink::RabbitMq).collect();
         let control = Control {
             limiters: api::Limiters::new(&config.limits),
             pulse: health::Pulse::default(),
@@ -150,7 +159,7 @@ impl ControlPlane {
             rooms: Rooms::default(),
             counters: ControlCounters::default(),
             links: Mutex::new(HashMap::new()),
-            sinks: Vec::new(),
+            sinks,
             outbox_rang: tokio::sync::Notify::new(),
             alarms: timers::Alarms::default(),
         };
@@ -185,6 +194,11 @@ impl ControlPlane {
         self.control.hear(Fact::Snapshot { rooms: Vec::new() });
         tokio::spawn(Arc::clone(&self.control).miss_the_waiting());
         let clock = tokio::spawn(Arc::clone(&self.control).keep_time());
+        // Dropped, and so ended, with this function.
+        let mut others = tokio::task::JoinSet::new();
+        if let Some(rabbitmq) = self.control.config.rabbitmq.clone() {
+            others.spawn(events::amqp::run(Arc::clone(&self.control), rabbitmq));
+        }
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);

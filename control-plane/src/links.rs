@@ -7,25 +7,31 @@
 
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
 use aws_lc_rs::rand::SecureRandom as _;
+use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::consultation::{Actor, PersonRole, Refusal, Step};
+use crate::consultation::{Actor, Consultation, PersonRole, Refusal, Step};
 use crate::control::{ChangeError, Control};
 use crate::sessions::LINK_GRACE;
 use crate::store::{self, LinkRow};
 use crate::token::{self, ApiRole, ApiToken};
-use crate::{Private, text};
+use crate::{KeyPair, Private, text};
 
 /// The longest life of a token that came from a link.
 const MAX_TOKEN_LIFE: chrono::Duration = chrono::Duration::hours(12);
 
 /// How long what is known of a link counts without asking the database.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// `links.created_by` of the link that other services are told to hand on.
+const ATTENDEE: &str = "attendee_url";
+
+/// How often that link may be replaced: each time after it was revoked or its key retired.
+const MAX_ATTENDEE_LINKS: u32 = 64;
 
 /// How many links are remembered.
 const MAX_KNOWN: usize = 10_000;
@@ -147,6 +153,39 @@ impl Control {
         })
     }
 
+    /// The patient's join link that other services hand on: the same one each time, as long as it
+    /// is not revoked. Its secret is made from its id and the API key, so that it can be told again
+    /// although, like any other's, only its hash is stored.
+    pub(crate) async fn attendee_url(
+        &self,
+        consultation: &Consultation,
+    ) -> Result<String, ChangeError> {
+        for turn in 0..MAX_ATTENDEE_LINKS {
+            let id = attendee_link(consultation.id, turn);
+            let secret = match self.within(self.db.link_hash(id)).await? {
+                Some(known) if known.revoked_at.is_none() => {
+                    let secrets = self.config.keys.iter().map(|keys| attendee_secret(keys, id));
+                    secrets.into_iter().find(|secret| hash(secret) == known.secret_hash)
+                }
+                Some(_) => None,
+                None => {
+                    let keys = self.config.keys.first().ok_or(ChangeError::Busy)?;
+                    let secret = attendee_secret(keys, id);
+                    let row = attendee_row(id, consultation);
+                    self.within(self.db.insert_link_once(&row, &hash(&secret))).await?;
+                    // Another process with another key may have been faster.
+                    let known = self.within(self.db.link_hash(id)).await?;
+                    known.filter(|known| hash(&secret) == known.secret_hash).map(|_| secret)
+                }
+            };
+            if let Some(secret) = secret {
+                let base = self.config.public_url.trim_end_matches('/');
+                return Ok(format!("{base}/visit#{secret}"));
+            }
+        }
+        Err(ChangeError::Busy)
+    }
+
     /// Turns a link's secret into an API token.
     pub(crate) async fn exchange(&self, secret: &str) -> Result<Exchanged, LinkError> {
         let row = self.within(self.db.link_by_hash(&hash(secret))).await?;
@@ -250,6 +289,49 @@ fn new_secret() -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The id of a consultation's n-th attendee link; v8, made from both (RFC 9562 §5.8).
+fn attendee_link(session_id: Uuid, turn: u32) -> Uuid {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"bedside attendee link id");
+    context.update(session_id.as_bytes());
+    context.update(&turn.to_be_bytes());
+    let hash = context.finish();
+    let bytes = hash.as_ref().first_chunk().copied().unwrap_or_default();
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// What is signed can never be the text of a token: those have no zero byte.
+fn attendee_secret(keys: &KeyPair, id: Uuid) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.secret.reveal().as_bytes());
+    let mut context = hmac::Context::with_key(&key);
+    context.update(b"bedside attendee link\0");
+    context.update(id.as_bytes());
+    URL_SAFE_NO_PAD.encode(context.sign())
+}
+
+fn attendee_row(id: Uuid, consultation: &Consultation) -> LinkRow {
+    let now = store::now();
+    let grace = chrono::Duration::from_std(LINK_GRACE).unwrap_or(MAX_TOKEN_LIFE);
+    let minutes = chrono::Duration::minutes(consultation.scheduled_minutes);
+    let planned_end = consultation.scheduled_start + minutes;
+    LinkRow {
+        id,
+        clinic: consultation.clinic.clone(),
+        session_id: Some(consultation.id),
+        user_id: consultation.patient_id.clone(),
+        user_name: consultation.patient_name.reveal().clone(),
+        role: PersonRole::Patient.as_str().to_owned(),
+        created_by: ATTENDEE.to_owned(),
+        created_at: now,
+        // Told again of one that is over: the page says so.
+        expires_at: consultation.actual_end.unwrap_or_else(|| planned_end.max(now) + grace),
+        revoked_at: None,
+    }
+}
+
 fn hash(secret: &str) -> Vec<u8> {
     digest::digest(&digest::SHA256, secret.as_bytes()).as_ref().to_vec()
 }
+
+#[cfg(test)]
+mod tests;

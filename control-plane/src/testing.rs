@@ -1,5 +1,7 @@
 //! What the tests of this crate share: databases, a control plane on one of them, a caller.
 
+pub(crate) mod broker;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -149,8 +151,14 @@ impl World {
 
     /// The same database with a new process on it.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut ControlConfig)) -> Self {
         self.plane.close().await;
-        let config = self.plane.control.config.clone();
+        let mut config = self.plane.control.config.clone();
+        change(&mut config);
         let plane = ControlPlane::open(config).await.expect("the control plane opens again");
         Self { plane, database: self.database }
     }
@@ -243,4 +251,18 @@ pub(crate) fn doctor() -> String {
 
 pub(crate) fn patient() -> String {
     token(ApiRole::Patient, "pat")
+}
+
+/// Compares a value with the file of this name in `tests/golden`. Where they differ, what it is now
+/// is written to `target/golden`, for a reader to judge and to copy.
+pub(crate) fn golden(name: &str, value: &Value) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = serde_json::to_string_pretty(value).expect("JSON") + "\n";
+    let kept = std::fs::read_to_string(root.join("tests/golden").join(name)).unwrap_or_default();
+    if kept != text {
+        let path = root.join("../target/golden").join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
+        std::fs::write(&path, &text).expect("the file is written");
+    }
+    assert_eq!(kept, text, "{name} is not as it was; target/golden/{name} is what it is now");
 }

@@ -9,7 +9,7 @@ use super::layers::{merge, nested, read};
 use super::{Config, ConfigError, Note};
 
 /// Names that other software gives to what we need too. Of two names for one key the later wins.
-const PLAIN_NAMES: [(&str, &str); 15] = [
+const PLAIN_NAMES: [(&str, &str); 16] = [
     ("DATABASE_URL", "database_url"),
     ("RABBITMQ_HOST", "rabbitmq.host"),
     ("RABBITMQ_PORT", "rabbitmq.port"),
@@ -25,6 +25,7 @@ const PLAIN_NAMES: [(&str, &str); 15] = [
     ("VAULT_NAMESPACE", "vault.namespace"),
     ("VAULT_CACERT", "vault.ca_path"),
     ("VAULT_MOUNT", "vault.mount"),
+    ("EVENT_NAIVE_TIMEZONE", "events.naive_timezone"),
 ];
 
 /// A PostgreSQL in pieces, as compose files have it; `DATABASE_URL` wins over them.

@@ -50,6 +50,26 @@ pub(super) mod period {
     }
 }
 
+/// Time zones by their IANA names.
+pub(super) mod timezone {
+    use bedside_control_plane::Timezone;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        value: &Timezone,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        out.serialize_str(value.name())
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Timezone, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(|_| de::Error::custom("a time zone like Asia/Kolkata is expected"))
+    }
+}
+
 /// Secrets go in and never come out.
 pub(super) mod secret {
     use bedside_sfu::core::api::Private;

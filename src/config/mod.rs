@@ -11,6 +11,7 @@
 
 mod admin;
 mod environment;
+mod events;
 mod forms;
 mod http;
 mod layers;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use admin::Admin;
+pub(crate) use events::Events;
 pub(crate) use forms::parse_period;
 pub(crate) use http::Http;
 pub(crate) use limits::Limits;
@@ -87,6 +89,8 @@ pub(crate) struct Config {
     pub(crate) proxies: Proxies,
     /// The message broker; used only where `host` is set.
     pub(crate) rabbitmq: RabbitMq,
+    /// What other services' messages leave open.
+    pub(crate) events: Events,
     /// Where secrets are kept.
     pub(crate) vault: Vault,
     /// The switch of the older deployments.
@@ -114,6 +118,7 @@ impl Default for Config {
             vault: Vault::default(),
             video: Video::default(),
             notes: Vec::new(),
+            events: Events::default(),
         }
     }
 }

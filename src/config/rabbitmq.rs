@@ -11,6 +11,8 @@ pub(crate) struct RabbitMq {
     pub(crate) host: String,
     /// AMQP port.
     pub(crate) port: u16,
+    /// AMQP over TLS (the port is then usually 5671); the certificate must be known to the system.
+    pub(crate) tls: bool,
     /// User name.
     pub(crate) username: String,
     /// Password.
@@ -20,6 +22,8 @@ pub(crate) struct RabbitMq {
     pub(crate) vhost: String,
     /// Exchange of the appointment events.
     pub(crate) exchange: String,
+    /// What the exchange is made as, if it is not there: `topic`, `direct` …
+    pub(crate) exchange_type: String,
 }
 
 impl Default for RabbitMq {
@@ -27,10 +31,12 @@ impl Default for RabbitMq {
         Self {
             host: String::new(),
             port: 5672,
+            tls: false,
             username: "guest".to_owned(),
             password: Private::new("guest".to_owned()),
             vhost: "/".to_owned(),
             exchange: "appointments-exchange".to_owned(),
+            exchange_type: "topic".to_owned(),
         }
     }
 }

@@ -133,26 +133,48 @@ pub(crate) struct Which {
     pub(crate) appointment: Option<String>,
 }
 
-/// Why a message can never be followed. Its text goes into a header of the dead letter, so it never
-/// quotes the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a message can never be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Poison {
-    #[error("the body is longer than 1 MiB")]
     TooLong,
-    #[error("the body is a serialised Java object; send JSON")]
     JavaSerialized,
-    #[error("the body is compressed or in another character set; send UTF-8")]
     Encoding,
-    #[error("the body is not JSON")]
     NotJson,
-    #[error("the body is not a JSON object")]
     NotObject,
-    #[error("neither the routing key nor the body names a known event")]
     UnknownEvent,
-    #[error("there is no usable appointment_id")]
     NoAppointment,
-    #[error("there is no usable session_id or appointment_id")]
     NoSession,
+}
+
+impl Poison {
+    /// In words. They go into a header of the dead letter, so they never quote the message.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::TooLong => "the body is longer than 1 MiB",
+            Self::JavaSerialized => "the body is a serialised Java object; send JSON",
+            Self::Encoding => "the body is compressed or in another character set; send UTF-8",
+            Self::NotJson => "the body is not JSON",
+            Self::NotObject => "the body is not a JSON object",
+            Self::UnknownEvent => "neither the routing key nor the body names a known event",
+            Self::NoAppointment => "there is no usable appointment_id",
+            Self::NoSession => "there is no usable session_id or appointment_id",
+        }
+    }
+}
+
+impl Kind {
+    /// The event's name.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) | Self::Unusable { .. } => "appointment.video.create",
+            Self::Start { .. } => "appointment.video.start",
+            Self::End { .. } => "appointment.video.end",
+            Self::AppointmentCreated(_) => "appointment.created",
+            Self::AppointmentConfirmed { .. } => "appointment.confirmed",
+            Self::AppointmentCancelled { .. } => "appointment.cancelled",
+            Self::NotOurs => "an appointment without video",
+        }
+    }
 }
 
 /// The events that are listened to.

@@ -4,6 +4,9 @@
 //! transaction as the change it tells of, and each sink encodes it in the words of its contract
 //! (`encode`). Nothing is told that was not stored, and nothing stored stays untold.
 
+pub(crate) mod amqp;
+pub(crate) mod encode;
+pub(crate) mod inbound;
 pub(crate) mod relay;
 
 use chrono::{DateTime, Utc};

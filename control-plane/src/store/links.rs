@@ -16,6 +16,36 @@ macro_rules! columns {
     };
 }
 
+macro_rules! insert {
+    ($rest:literal) => {
+        concat!(
+            "INSERT INTO join_links (id, clinic, session_id, user_id, user_name, role, \
+             secret_hash, created_by, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            $rest
+        )
+    };
+}
+
+macro_rules! insert_row {
+    ($on:expr, $sql:expr, $link:expr, $secret_hash:expr) => {
+        execute!(
+            $on,
+            $sql,
+            $link.id,
+            &$link.clinic,
+            $link.session_id,
+            &$link.user_id,
+            &$link.user_name,
+            &$link.role,
+            $secret_hash,
+            &$link.created_by,
+            $link.created_at,
+            $link.expires_at,
+        )
+    };
+}
+
 /// A stored link.
 #[derive(Clone, sqlx::FromRow)]
 pub(crate) struct LinkRow {
@@ -29,6 +59,13 @@ pub(crate) struct LinkRow {
     pub(crate) created_by: String,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) expires_at: DateTime<Utc>,
+    pub(crate) revoked_at: Option<DateTime<Utc>>,
+}
+
+/// What a link's secret is checked against.
+#[derive(sqlx::FromRow)]
+pub(crate) struct LinkHashRow {
+    pub(crate) secret_hash: Vec<u8>,
     pub(crate) revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -49,25 +86,29 @@ impl Db {
         link: &LinkRow,
         secret_hash: &[u8],
     ) -> Result<(), sqlx::Error> {
-        const SQL: &str = "INSERT INTO join_links (id, clinic, session_id, user_id, user_name, \
-            role, secret_hash, created_by, created_at, expires_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        const SQL: &str = insert!("");
         let mut tx = self.begin().await?;
-        execute!(
-            &mut tx,
-            SQL,
-            link.id,
-            &link.clinic,
-            link.session_id,
-            &link.user_id,
-            &link.user_name,
-            &link.role,
-            secret_hash,
-            &link.created_by,
-            link.created_at,
-            link.expires_at,
-        )?;
+        insert_row!(&mut tx, SQL, link, secret_hash)?;
         tx.commit().await
+    }
+
+    /// The same, for a link whose id may be there already; then nothing changes.
+    pub(crate) async fn insert_link_once(
+        &self,
+        link: &LinkRow,
+        secret_hash: &[u8],
+    ) -> Result<(), sqlx::Error> {
+        const SQL: &str = insert!(" ON CONFLICT (id) DO NOTHING");
+        let mut tx = self.begin().await?;
+        insert_row!(&mut tx, SQL, link, secret_hash)?;
+        tx.commit().await
+    }
+
+    /// What a link's secret is checked against.
+    pub(crate) async fn link_hash(&self, id: Uuid) -> Result<Option<LinkHashRow>, sqlx::Error> {
+        const SQL: &str = "SELECT secret_hash, revoked_at FROM join_links WHERE id = $1";
+        let mut reader = self.read().await?;
+        fetch!(&mut reader, fetch_optional, LinkHashRow, SQL, id)
     }
 
     /// The link with this secret. The look-up compares hashes of secrets with 256 random bits:

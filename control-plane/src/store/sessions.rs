@@ -121,6 +121,12 @@ struct DueRow {
 }
 
 #[derive(sqlx::FromRow)]
+struct OwnerRow {
+    id: Uuid,
+    clinic: String,
+}
+
+#[derive(sqlx::FromRow)]
 struct CountRow {
     status: String,
     sessions: i64,
@@ -243,6 +249,28 @@ impl Db {
             sessions.extend(with_people(&mut reader, Some(row)).await?);
         }
         Ok(sessions)
+    }
+
+    /// Whose consultation this is; for messages, which name no clinic.
+    pub(crate) async fn owner_of_session(
+        &self,
+        id: Uuid,
+    ) -> Result<Option<(Uuid, String)>, sqlx::Error> {
+        const SQL: &str = "SELECT id, clinic FROM consultation_sessions WHERE id = $1";
+        let mut reader = self.read().await?;
+        let row = fetch!(&mut reader, fetch_optional, OwnerRow, SQL, id)?;
+        Ok(row.map(|row| (row.id, row.clinic)))
+    }
+
+    /// Whose room this is, and for which consultation.
+    pub(crate) async fn owner_of_room(
+        &self,
+        room_name: &str,
+    ) -> Result<Option<(Uuid, String)>, sqlx::Error> {
+        const SQL: &str = "SELECT id, clinic FROM consultation_sessions WHERE room_name = $1";
+        let mut reader = self.read().await?;
+        let row = fetch!(&mut reader, fetch_optional, OwnerRow, SQL, room_name)?;
+        Ok(row.map(|row| (row.id, row.clinic)))
     }
 
     /// One page of a clinic's consultations.

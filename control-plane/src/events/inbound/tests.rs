@@ -1,3 +1,5 @@
+//! Every shape that senders are known to use, and garbage.
+
 use chrono_tz::{America, Asia, Pacific, UTC};
 use serde_json::json;
 

@@ -146,10 +146,11 @@ fn from_epoch(number: i64) -> Option<DateTime<Utc>> {
 /// Java's Instant is seconds with nine digits behind the point.
 #[expect(clippy::cast_possible_truncation, reason = "checked to be in range")]
 fn from_seconds(seconds: f64) -> Option<DateTime<Utc>> {
-    if !(0.0..100_000_000_000.0).contains(&seconds) {
-        return from_epoch(seconds.is_finite().then_some(seconds as i64)?);
+    match seconds {
+        0.0..100_000_000_000.0 => DateTime::from_timestamp_micros((seconds * 1e6).round() as i64),
+        100_000_000_000.0..1e18 => from_epoch(seconds as i64),
+        _ => None,
     }
-    DateTime::from_timestamp_micros((seconds * 1e6).round() as i64)
 }
 
 fn in_zone(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {

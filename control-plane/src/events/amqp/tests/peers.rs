@@ -1,0 +1,84 @@
+//! Peers that were here first, come later, are missing, or are written in Python.
+
+use lapin::options::QueueDeleteOptions;
+
+use super::*;
+use crate::testing::broker::Broker;
+
+const CREATE: &str = "appointment.video.create";
+
+#[tokio::test]
+async fn what_a_spring_service_declared_first_is_taken_as_it_is() {
+    let vhost = Broker::shared().await;
+    let spring = Peer::new(&vhost).await;
+    spring.declare_exchange().await;
+    spring.declare_queue(REQUESTS, &[CREATE]).await;
+    spring.declare_queue(ANSWERS, &["video.session.created"]).await;
+    let mut third = spring.listen("somebody-elses", &["appointment.#"]).await;
+    spring.send(CREATE, &create("early")).await;
+    let _scene = Scene::new(&vhost).await;
+    let mut answers = spring.consume(ANSWERS).await;
+    let (created, _) = answers.next_of("video.session.created").await;
+    assert_eq!(created["data"]["appointment_id"], "early");
+    // Our own queue got the bindings it lacked; theirs kept its own.
+    let start = json!({"data": {"appointment_id": "early", "doctor_id": "doc123"}});
+    spring.send("appointment.video.start", &start).await;
+    assert_eq!(third.next().await.routing_key.as_str(), CREATE);
+    assert_eq!(third.next().await.routing_key.as_str(), "appointment.video.start");
+    assert!(answers.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_spring_service_may_declare_after_us() {
+    let vhost = Broker::shared().await;
+    let _scene = Scene::new(&vhost).await;
+    let sender = Peer::new(&vhost).await;
+    // Its answer is kept until it comes.
+    sender.send(CREATE, &create("before-you")).await;
+    until("an answer", async || sender.messages(ANSWERS).await == 1).await;
+    let spring = Peer::new(&vhost).await;
+    spring.declare_exchange().await;
+    let keys = ["video.session.created", "video.session.started", "video.session.completed"];
+    spring.declare_queue(ANSWERS, &keys).await;
+    let mut answers = spring.consume(ANSWERS).await;
+    let (created, _) = answers.next_of("video.session.created").await;
+    assert_eq!(created["data"]["appointment_id"], "before-you");
+}
+
+#[tokio::test]
+async fn an_answer_that_no_queue_takes_stays_and_is_told() {
+    let vhost = Broker::shared().await;
+    let scene = Scene::new(&vhost).await;
+    let peer = Peer::new(&vhost).await;
+    let key = "video.session.created";
+    let unbind = peer.channel.queue_unbind(ANSWERS.into(), EXCHANGE.into(), key.into(), none());
+    unbind.await.unwrap();
+    peer.send(CREATE, &create("unheard")).await;
+    until("a returned message", async || scene.counters().amqp_returned.value() > 0).await;
+    assert_eq!(scene.backlog().await, 1);
+    // Without a queue it is the same; with a binding it arrives.
+    peer.channel.queue_delete(ANSWERS.into(), QueueDeleteOptions::default()).await.unwrap();
+    peer.declare_queue(ANSWERS, &[key]).await;
+    let mut answers = peer.consume(ANSWERS).await;
+    let (created, _) = answers.next_of(key).await;
+    assert_eq!(created["data"]["appointment_id"], "unheard");
+    until("an empty outbox", async || scene.backlog().await == 0).await;
+}
+
+/// What aio-pika sends by default: no content type, delivery mode 1, an aware `isoformat()`.
+#[tokio::test]
+#[ignore = "needs Python with aio-pika; scripts/test interop gives its path in E2E_PYTHON"]
+async fn a_python_service_is_understood() {
+    let vhost = Broker::shared().await;
+    let _scene = Scene::new(&vhost).await;
+    let python = std::env::var("E2E_PYTHON").expect("E2E_PYTHON names a Python with aio-pika");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/interop/python/appointments.py");
+    let url = vhost.url();
+    let ran = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(python).args([script, &url]).output().expect("Python runs")
+    });
+    let ran = ran.await.unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{told}");
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("whole visit"), "{told}");
+}
