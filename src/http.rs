@@ -26,8 +26,8 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::metrics::Metrics;
 
-/// The longest body that any route takes.
-const BODY_BYTES: usize = 1024 * 1024;
+/// The longest body that any route takes: a file in the chat. The others bound theirs themselves.
+const BODY_BYTES: usize = 64 * 1024 * 1024;
 /// A body that stands still for this long is given up.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
 

@@ -191,6 +191,8 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         rabbitmq: rabbit_config(config),
         events_clinic: config.events.clinic.clone(),
         naive_timezone: config.events.naive_timezone,
+        chat: config.chat.settings(),
+        objects: config.objects.place(config.database_url.reveal()),
         ..ControlConfig::default()
     }
 }

@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 
 use crate::ControlPlane;
 use crate::api::problem::Problem;
+use crate::chat::Author;
 use crate::consultation::{Actor, Consultation};
 use crate::control::{ChangeError, Control};
 use crate::live::may_chat;
@@ -62,6 +63,12 @@ impl Caller {
             ApiRole::Patient | ApiRole::Guest => false,
         };
         leader && self.takes_part(consultation)
+    }
+
+    /// Who writes, in the chat.
+    pub(crate) fn author(&self) -> Author<'_> {
+        let name = self.0.name.as_ref();
+        Author { clinic: &self.0.clinic, user_id: &self.0.user_id, name }
     }
 
     /// May read the chat.

@@ -1,14 +1,27 @@
 //! Chat: stored first, then given to everyone who may read it, each message once.
+//!
+//! A message is checked here, put into the queue of the [`writer`], and told when the writer has
+//! stored it together with whatever else came meanwhile. Whoever sent it need not wait for that
+//! before the next one: the [`Ticket`] says later what became of it.
 
+pub(crate) mod lines;
+pub(crate) mod retention;
+pub(crate) mod writer;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::consultation::{Consultation, PersonRole, Refusal};
 use crate::control::{ChangeError, Control};
-use crate::frames::{ChatText, ServerFrame};
-use crate::live::may_chat;
-use crate::store::{self, MessageRow, NewMessage, Posted};
+use crate::frames::ChatText;
+use crate::live::{LiveSession, may_chat};
+use crate::store::{self, AttachmentRow, MessageKind, MessageRow, NewMark, NewMessage, Receipt};
 use crate::view::{self, MessageView};
 use crate::{Private, text};
+use writer::Job;
 
 /// The longest client id of a message.
 const MAX_CLIENT_ID_LEN: usize = 128;
@@ -20,6 +33,10 @@ pub(crate) enum ChatError {
     BadMessage,
     #[error("only people who were let in may chat")]
     NotAdmitted,
+    #[error("there is no such message")]
+    NoMessage,
+    #[error("too many messages; slow down")]
+    TooMany,
     #[error(transparent)]
     Change(#[from] ChangeError),
 }
@@ -29,16 +46,144 @@ impl ChatError {
         match self {
             Self::BadMessage => "bad_message",
             Self::NotAdmitted => "not_admitted",
-            Self::Change(ChangeError::NotFound) => "not_found",
+            Self::NoMessage | Self::Change(ChangeError::NotFound) => "not_found",
+            Self::TooMany => "rate_limited",
             Self::Change(ChangeError::Refused(_)) => "session_over",
             Self::Change(ChangeError::Database(_) | ChangeError::Busy) => "unavailable",
         }
     }
 }
 
+/// What became of a posted message.
+#[derive(Debug)]
+pub(crate) enum Posting {
+    /// Everyone has it, the sender too.
+    Delivered(Box<MessageView>),
+    /// It was there before: the sender alone is told again.
+    Repeated(Box<MessageView>),
+}
+
+impl Posting {
+    /// The message as it is stored.
+    pub(crate) fn into_view(self) -> MessageView {
+        match self {
+            Self::Delivered(view) | Self::Repeated(view) => *view,
+        }
+    }
+}
+
+/// Says what became of something that the writer was given.
+#[derive(Debug)]
+pub(crate) struct Ticket<T>(oneshot::Receiver<Result<T, ChatError>>);
+
+impl<T> Ticket<T> {
+    /// Waits until it is stored, or is not.
+    pub(crate) async fn settled(self) -> Result<T, ChatError> {
+        // The writer is gone only when the process ends.
+        self.0.await.unwrap_or(Err(ChatError::Change(ChangeError::Busy)))
+    }
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Author<'a> {
+    pub(crate) clinic: &'a str,
+    pub(crate) user_id: &'a str,
+    /// As the caller's token has it.
+    pub(crate) name: Option<&'a Private<String>>,
+}
+
+/// A message that nobody has checked yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) content: Private<String>,
+    pub(crate) client_id: Option<String>,
+    /// Stored already, and to be sent with this message.
+    pub(crate) attachment: Option<(MessageKind, AttachmentRow)>,
+}
+
+impl std::fmt::Debug for MessageView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What people write to each other is nobody else's.
+        write!(f, "MessageView({})", self.message_id)
+    }
+}
+
+/// May a client name its message like this?
+pub(crate) fn is_client_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_CLIENT_ID_LEN && text::is_id(id)
+}
+
 impl Control {
-    /// Stores a message and gives it to everyone who may read it. A repeat under the same client
-    /// id is given again to nobody but its sender (the answer).
+    /// Takes a text message from a channel, to be stored and given to everyone who may read it.
+    pub(crate) async fn submit(
+        &self,
+        author: Author<'_>,
+        id: Uuid,
+        message: &ChatText,
+    ) -> Result<Ticket<Posting>, ChatError> {
+        let text_only = message.message_type.as_deref().is_none_or(|kind| kind == "text");
+        let own = message.session_id.is_none_or(|session| session == id);
+        if !text_only || !own {
+            return Err(ChatError::BadMessage);
+        }
+        let draft = Draft {
+            content: Private::new(message.content.clone()),
+            client_id: message.client_id.clone(),
+            attachment: None,
+        };
+        self.submit_draft(author, id, draft).await
+    }
+
+    /// [`Self::submit`], of whatever kind. A repeat under the same client id is given again to
+    /// nobody but its sender (the answer).
+    pub(crate) async fn submit_draft(
+        &self,
+        author: Author<'_>,
+        id: Uuid,
+        draft: Draft,
+    ) -> Result<Ticket<Posting>, ChatError> {
+        let client_id_fits = draft.client_id.as_deref().is_none_or(is_client_id);
+        let content = draft.content.reveal();
+        let content_fits =
+            text::is_message(content) || (draft.attachment.is_some() && content.trim().is_empty());
+        if !client_id_fits || !content_fits {
+            return Err(ChatError::BadMessage);
+        }
+        let (live, consultation) = self.at_chat(author, id).await?;
+        if consultation.status.is_over() {
+            return Err(ChangeError::from(Refusal::Over(consultation.status)).into());
+        }
+        if !live.may_write(author.user_id, Instant::now()) {
+            self.counters.refused_messages.add();
+            return Err(ChatError::TooMany);
+        }
+        let role = consultation.role_of(author.user_id);
+        let name = name_of(&consultation, author.user_id, role, author.name);
+        let (kind, attachment) = match draft.attachment {
+            Some((kind, attachment)) => (kind, Some(attachment)),
+            None => (MessageKind::Text, None),
+        };
+        let message = NewMessage {
+            session_id: consultation.id,
+            sender_id: author.user_id.to_owned(),
+            sender_name: name.to_owned(),
+            sender_type: role.as_str(),
+            kind,
+            content: draft.content.reveal().clone(),
+            client_id: draft.client_id,
+            system_event: None,
+            attachment,
+            at: store::now(),
+        };
+        let (reply, ticket) = oneshot::channel();
+        let message = Box::new(message);
+        self.chat.give(Job::Post { live, consultation, message, reply: Some(reply) })?;
+        Ok(Ticket(ticket))
+    }
+
+    /// [`Self::submit`] that waits for the end.
+    #[cfg(test)]
     pub(crate) async fn post(
         &self,
         clinic: &str,
@@ -47,60 +192,37 @@ impl Control {
         name: Option<&Private<String>>,
         message: &ChatText,
     ) -> Result<Posting, ChatError> {
-        let text_only = message.message_type.as_deref().is_none_or(|kind| kind == "text");
-        let own = message.session_id.is_none_or(|session| session == id);
-        let client_id = message.client_id.as_deref();
-        let client_id_fits = client_id
-            .is_none_or(|c| !c.is_empty() && c.len() <= MAX_CLIENT_ID_LEN && text::is_id(c));
-        if !text_only || !own || !client_id_fits || !text::is_message(&message.content) {
-            return Err(ChatError::BadMessage);
-        }
-        self.look(clinic, id).await?;
-        let live = self.live.enter(id);
-        let result = {
-            // In turn with every other change, so that all hear the same order.
-            let _gate = live.gate.lock().await;
-            let consultation = self.look(clinic, id).await?;
-            self.post_in_turn(&live, &consultation, user_id, name, message).await
-        };
-        drop(live);
-        self.live.let_go(id);
-        result
+        self.submit(Author { clinic, user_id, name }, id, message).await?.settled().await
     }
 
-    async fn post_in_turn(
+    /// Remembers that a person has, or has read, everything up to a message.
+    pub(crate) async fn submit_mark(
         &self,
-        live: &crate::live::LiveSession,
-        consultation: &Consultation,
-        user_id: &str,
-        name: Option<&Private<String>>,
-        message: &ChatText,
-    ) -> Result<Posting, ChatError> {
-        if consultation.status.is_over() {
-            return Err(ChangeError::from(Refusal::Over(consultation.status)).into());
-        }
-        if !may_chat(consultation, user_id) {
+        author: Author<'_>,
+        id: Uuid,
+        receipt: Receipt,
+        message_id: Uuid,
+    ) -> Result<Ticket<()>, ChatError> {
+        let (live, consultation) = self.at_chat(author, id).await?;
+        let user_id = author.user_id.to_owned();
+        let session_id = consultation.id;
+        let mark = NewMark { session_id, user_id, receipt, message_id, at: store::now() };
+        let (reply, ticket) = oneshot::channel();
+        self.chat.give(Job::Mark { live, consultation, mark, reply })?;
+        Ok(Ticket(ticket))
+    }
+
+    /// The consultation in memory, if this person may write in it.
+    async fn at_chat(
+        &self,
+        author: Author<'_>,
+        id: Uuid,
+    ) -> Result<(Arc<LiveSession>, Arc<Consultation>), ChatError> {
+        let consultation = self.look(author.clinic, id).await?;
+        if !may_chat(&consultation, author.user_id) {
             return Err(ChatError::NotAdmitted);
         }
-        let role = consultation.role_of(user_id);
-        let new = NewMessage {
-            session_id: consultation.id,
-            sender_id: user_id,
-            sender_name: name_of(consultation, user_id, role, name),
-            sender_type: role.as_str(),
-            content: &message.content,
-            client_id: message.client_id.as_deref(),
-            at: store::now(),
-        };
-        match self.within(self.db.post_message(&new)).await? {
-            Posted::Known(row) => Ok(Posting::Repeated(view::message(row))),
-            Posted::New(row) => {
-                self.counters.chat_messages.add();
-                let frame = ServerFrame::ChatMessage(&view::message(row)).text();
-                live.tell_message(consultation, &frame);
-                Ok(Posting::Delivered)
-            }
-        }
+        Ok((self.live.enter(id), consultation))
     }
 
     /// A page of history, newest last, and where the page before it begins.
@@ -119,14 +241,23 @@ impl Control {
         let next = rows.first().filter(|_| more).map(|row| row.sequence);
         Ok((rows.into_iter().map(view::message).collect(), next))
     }
-}
 
-/// What became of a posted message.
-pub(crate) enum Posting {
-    /// Everyone has it, the sender too.
-    Delivered,
-    /// It was there before: the sender alone is told again.
-    Repeated(MessageView),
+    /// What came after a message that a client has, oldest first, and where the next page begins.
+    pub(crate) async fn history_after(
+        &self,
+        session_id: Uuid,
+        after: i64,
+        limit: i64,
+    ) -> Result<(Vec<MessageView>, Option<i64>), ChangeError> {
+        let mut rows: Vec<MessageRow> =
+            self.within(self.db.messages_after(session_id, after, limit + 1)).await?;
+        let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
+        if more {
+            rows.pop();
+        }
+        let next = rows.last().filter(|_| more).map(|row| row.sequence);
+        Ok((rows.into_iter().map(view::message).collect(), next))
+    }
 }
 
 fn name_of<'a>(

@@ -78,6 +78,12 @@ pub(crate) struct Control {
     pub(crate) outbox_rang: tokio::sync::Notify,
     /// When what is in memory is due.
     pub(crate) alarms: Alarms,
+    /// The way to the chat's writer.
+    pub(crate) chat: crate::chat::writer::Writer,
+    /// Files and pictures.
+    pub(crate) files: crate::attachments::files::Files,
+    /// One place for each upload that is being read.
+    pub(crate) uploads: tokio::sync::Semaphore,
 }
 
 impl Control {
@@ -286,7 +292,10 @@ impl Control {
         self.counters.moved(Some(before.status), after.status);
         self.arm(after);
         live.tell_change(Some(before), after);
+        self.live.queue_up(after);
         self.live.tell_lists(after);
+        self.write_lines(after, made);
+        self.notify_change(after, made);
     }
 
     /// Takes in a fact about a person in a room. Returns at once; facts of one consultation are

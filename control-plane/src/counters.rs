@@ -62,6 +62,8 @@ counters! {
     pub admissions: Counter,
     /// Chat messages stored.
     pub chat_messages: Counter,
+    /// Chat messages refused because their sender wrote too many.
+    pub refused_messages: Counter,
     /// Open channels (gauge).
     pub channels: Counter,
     /// Channels cut because their client did not read.

@@ -4,6 +4,7 @@ use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::store::Receipt;
 use crate::view::{MessageView, PersonView, SessionView};
 
 /// What a client says.
@@ -13,9 +14,13 @@ pub(crate) enum ClientFrame {
     Auth {
         /// An API token.
         token: String,
+        /// The number of the last message that it has; newer ones are told again.
+        after: Option<i64>,
     },
     /// A chat message.
     Chat(ChatText),
+    /// It has, or has read, everything up to a message.
+    Mark(Receipt, MarkPayload),
     /// Is anybody there?
     Ping,
 }
@@ -41,6 +46,16 @@ impl std::fmt::Debug for ChatText {
     }
 }
 
+/// A message of the consultation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MarkPayload {
+    /// The consultation; the channel's own if absent.
+    pub(crate) session_id: Option<Uuid>,
+    /// The message.
+    pub(crate) message_id: Uuid,
+}
+
 /// A frame that is none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadFrame {
@@ -63,6 +78,7 @@ struct Envelope {
 #[derive(Deserialize)]
 struct AuthPayload {
     token: String,
+    after: Option<i64>,
 }
 
 impl ClientFrame {
@@ -71,15 +87,44 @@ impl ClientFrame {
         let envelope: Envelope = serde_json::from_str(text).map_err(|_| BadFrame::NotAFrame)?;
         match envelope.kind.as_str() {
             "AUTH" => serde_json::from_value::<AuthPayload>(envelope.payload)
-                .map(|payload| Self::Auth { token: payload.token })
+                .map(|payload| Self::Auth { token: payload.token, after: payload.after })
                 .map_err(|_| BadFrame::BadPayload),
             "CHAT_MESSAGE" => serde_json::from_value::<ChatText>(envelope.payload)
                 .map(Self::Chat)
                 .map_err(|_| BadFrame::BadPayload),
+            "DELIVERED" => mark(Receipt::Delivered, envelope.payload),
+            "READ" => mark(Receipt::Read, envelope.payload),
             "PING" => Ok(Self::Ping),
             _ => Err(BadFrame::UnknownType),
         }
     }
+}
+
+fn mark(receipt: Receipt, payload: serde_json::Value) -> Result<ClientFrame, BadFrame> {
+    serde_json::from_value(payload)
+        .map(|payload| ClientFrame::Mark(receipt, payload))
+        .map_err(|_| BadFrame::BadPayload)
+}
+
+/// What concerns one person; it holds no text that anybody wrote.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Notice {
+    /// It was let in.
+    Admitted,
+    /// It was put back into the waiting room.
+    SentBack,
+    /// Its place among all who wait for the doctor has changed.
+    Position { position: usize },
+    /// Somebody wrote in a consultation whose channel it has not open.
+    #[serde(rename_all = "camelCase")]
+    Message { message_id: Uuid, sender_type: String },
+    /// So much was written while it was away.
+    Unread { count: i64 },
+    /// Somebody came into its waiting room.
+    Waiting { waiting: usize },
+    /// The consultation is over.
+    Ended { status: &'static str },
 }
 
 /// What the server says.
@@ -98,6 +143,29 @@ pub(crate) enum ServerFrame<'a> {
     },
     /// A message was stored.
     ChatMessage(&'a MessageView),
+    /// Somebody has, or has read, everything that others wrote up to a message.
+    #[serde(rename_all = "camelCase")]
+    Receipt {
+        session_id: Uuid,
+        user_id: &'a str,
+        status: &'a str,
+        message_id: Uuid,
+        sequence: i64,
+        timestamp: String,
+    },
+    /// A message was taken back.
+    #[serde(rename_all = "camelCase")]
+    MessageDeleted { session_id: Uuid, message_id: Uuid },
+    /// Who has a channel open now.
+    #[serde(rename_all = "camelCase")]
+    Presence { session_id: Uuid, online: Vec<String> },
+    /// Something for the receiver alone.
+    #[serde(rename_all = "camelCase")]
+    Notification {
+        session_id: Uuid,
+        #[serde(flatten)]
+        notice: Notice,
+    },
     /// The consultation or somebody in it changed.
     #[serde(rename_all = "camelCase")]
     SessionStatus { session_id: Uuid, status: &'a str, participants: Vec<PersonView> },
@@ -167,6 +235,28 @@ mod tests {
             r#"{"type":"PARTICIPANT_STATUS","payload":{"participantId":"p","status":"RECONNECTING"}}"#
         );
         assert_eq!(
+            ServerFrame::Notification {
+                session_id: Uuid::nil(),
+                notice: Notice::Position { position: 2 }
+            }
+            .text()
+            .as_str(),
+            r#"{"type":"NOTIFICATION","payload":{"sessionId":"00000000-0000-0000-0000-000000000000","kind":"position","position":2}}"#
+        );
+        assert_eq!(
+            ServerFrame::Receipt {
+                session_id: Uuid::nil(),
+                user_id: "p",
+                status: "read",
+                message_id: Uuid::nil(),
+                sequence: 7,
+                timestamp: "t".to_owned(),
+            }
+            .text()
+            .as_str(),
+            r#"{"type":"RECEIPT","payload":{"sessionId":"00000000-0000-0000-0000-000000000000","userId":"p","status":"read","messageId":"00000000-0000-0000-0000-000000000000","sequence":7,"timestamp":"t"}}"#
+        );
+        assert_eq!(
             ServerFrame::error("bad_frame", "why").as_str(),
             r#"{"type":"ERROR","payload":{"code":"bad_frame","detail":"why"}}"#
         );
@@ -177,13 +267,19 @@ mod tests {
         assert_eq!(ClientFrame::parse(r#"{"type":"PING"}"#), Ok(ClientFrame::Ping));
         assert_eq!(
             ClientFrame::parse(r#"{"type":"AUTH","payload":{"token":"t","more":1}}"#),
-            Ok(ClientFrame::Auth { token: "t".to_owned() })
+            Ok(ClientFrame::Auth { token: "t".to_owned(), after: None })
         );
         let chat = ClientFrame::parse(
             r#"{"type":"CHAT_MESSAGE","payload":{"content":"hi","messageType":"text","clientId":"c"}}"#,
         );
         let Ok(ClientFrame::Chat(chat)) = chat else { panic!("not a chat frame") };
         assert_eq!((chat.content.as_str(), chat.client_id.as_deref()), ("hi", Some("c")));
+        let id = Uuid::from_u128(7);
+        for (word, receipt) in [("READ", Receipt::Read), ("DELIVERED", Receipt::Delivered)] {
+            let frame = format!(r#"{{"type":"{word}","payload":{{"messageId":"{id}"}}}}"#);
+            let payload = MarkPayload { session_id: None, message_id: id };
+            assert_eq!(ClientFrame::parse(&frame), Ok(ClientFrame::Mark(receipt, payload)));
+        }
     }
 
     #[test]
@@ -213,6 +309,9 @@ mod tests {
             r#"{"type":"CHAT_MESSAGE","payload":{"content":5}}"#,
             r#"{"type":"CHAT_MESSAGE","payload":{"content":"x","sessionId":"no"}}"#,
             r#"{"type":"READY","payload":{}}"#,
+            r#"{"type":"READ","payload":{}}"#,
+            r#"{"type":"DELIVERED","payload":{"messageId":"7"}}"#,
+            r#"{"type":"AUTH","payload":{"token":"t","after":"1"}}"#,
             &"[".repeat(60_000),
             &format!("{{\"type\":\"AUTH\",\"payload\":{}", "{\"a\":".repeat(10_000)),
         ] {

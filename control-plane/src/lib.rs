@@ -30,6 +30,7 @@ pub mod token;
 
 mod access;
 mod api;
+mod attachments;
 mod channel;
 mod chat;
 mod control;
@@ -39,8 +40,11 @@ mod events;
 mod frames;
 mod links;
 mod live;
+mod notices;
+mod queue;
 mod rooms;
 mod sessions;
+mod stomp;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -54,10 +58,11 @@ use std::time::Duration;
 
 use bedside_signaling::Signaling;
 use bedside_signaling::rooms::{Doorkeeper, Fact};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
 pub use api::{Rate, RequestLimits, as_problems};
+pub use attachments::{Objects, OpenFilesError, S3};
 pub use bedside_signaling::Private;
 pub use bedside_signaling::token::KeyPair;
 pub use chrono_tz::Tz as Timezone;
@@ -68,9 +73,12 @@ pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
 pub use store::OpenError;
 pub use timers::Timers;
 pub use view::{
-    EventView, MessageView, NamedView, PersonDetails, PersonView, SessionView, WaitingView,
+    AttachmentView, EventView, MessageView, NamedView, PersonDetails, PersonView, SessionView,
+    WaitingView,
 };
 
+use attachments::files::Files;
+use chat::writer::Writer;
 use consultation::{Actor, Device, Step};
 use control::Control;
 use counters::ControlCounters;
@@ -116,6 +124,37 @@ pub struct ControlConfig {
     pub events_clinic: String,
     /// The zone of times in messages that name none.
     pub naive_timezone: Timezone,
+    /// The chat.
+    pub chat: ChatConfig,
+    /// Where files and pictures are kept.
+    pub objects: Objects,
+}
+
+/// How the chat is set up.
+#[derive(Clone, Debug)]
+pub struct ChatConfig {
+    /// How long messages, files and pictures are kept.
+    pub retention: Duration,
+    /// How often what is past its time is looked for.
+    pub sweep_every: Duration,
+    /// The largest picture, in bytes.
+    pub max_image_bytes: u64,
+    /// The largest file, in bytes.
+    pub max_file_bytes: u64,
+    /// How many files and pictures one consultation may have.
+    pub max_files: i64,
+}
+
+impl Default for ChatConfig {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(31_536_000),
+            sweep_every: Duration::from_secs(3_600),
+            max_image_bytes: 10 * 1024 * 1024,
+            max_file_bytes: 25 * 1024 * 1024,
+            max_files: 100,
+        }
+    }
 }
 
 impl Default for ControlConfig {
@@ -135,6 +174,8 @@ impl Default for ControlConfig {
             rabbitmq: None,
             events_clinic: token::DEFAULT_CLINIC.to_owned(),
             naive_timezone: Timezone::UTC,
+            chat: ChatConfig::default(),
+            objects: Objects::default(),
         }
     }
 }
@@ -150,11 +191,16 @@ impl ControlPlane {
     pub async fn open(config: ControlConfig) -> Result<Self, OpenError> {
         let db = Db::open(&config.database_url).await?;
         let sinks = config.rabbitmq.iter().map(|_| events::Sink::RabbitMq).collect();
+        let files = Files::new(&config.objects)?;
+        let (chat, jobs) = Writer::new();
         let control = Control {
             limiters: api::Limiters::new(&config.limits),
             pulse: health::Pulse::default(),
             config,
             db,
+            chat,
+            files,
+            uploads: Semaphore::new(attachments::UPLOADS),
             live: Live::default(),
             rooms: Rooms::default(),
             counters: ControlCounters::default(),
@@ -167,15 +213,18 @@ impl ControlPlane {
         for consultation in control.db.running_sessions().await? {
             control.live.know_room(&consultation);
             control.arm(&consultation);
+            control.live.queue_up(&consultation);
             let live = control.live.enter(consultation.id);
             live.inner().consultation = Some(Arc::new(consultation));
         }
-        Ok(Self { control: Arc::new(control) })
+        let control = Arc::new(control);
+        tokio::spawn(chat::writer::run(Arc::downgrade(&control), jobs));
+        Ok(Self { control })
     }
 
-    /// The doors: `/api/…`.
+    /// The doors: `/api/…` and `/ws/consultation`.
     pub fn router(&self) -> axum::Router {
-        api::router(self.clone())
+        api::router(self.clone()).merge(stomp::router(self.clone()))
     }
 
     /// Decides who may enter a room.
@@ -190,6 +239,8 @@ impl ControlPlane {
 
     /// Takes in what rooms tell, until nobody tells any more.
     pub async fn run(self, mut facts: mpsc::Receiver<Fact>) {
+        let every = self.control.config.chat.sweep_every;
+        tokio::spawn(Control::sweep_chat_for_ever(Arc::downgrade(&self.control), every));
         // Nobody is in a room of a process that has just begun.
         self.control.hear(Fact::Snapshot { rooms: Vec::new() });
         tokio::spawn(Arc::clone(&self.control).miss_the_waiting());
@@ -230,6 +281,7 @@ impl ControlPlane {
     /// Closes the database; whatever is asked afterwards fails.
     pub async fn close(&self) {
         self.control.retry_unsaved().await;
+        self.control.chat.flush().await;
         self.control.db.close().await;
     }
 

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
@@ -17,18 +18,24 @@ use uuid::Uuid;
 
 use bedside_signaling::ParticipantSid;
 
+use crate::channel::limits::Bucket;
 use crate::consultation::{Consultation, PersonRole, Step, Transition};
-use crate::frames::ServerFrame;
+use crate::frames::{Notice, ServerFrame};
+use crate::queue::Queues;
 use crate::view::{self, Viewer};
 
 /// How many frames may wait for a client that does not read.
-const MAX_QUEUED_FRAMES: usize = 256;
+const MAX_QUEUED_FRAMES: usize = 1_024;
 
 /// What a channel's task is told to do.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     /// Send this.
-    Frame(Utf8Bytes),
+    Frame {
+        /// The consultation it is about; none = it is for the person or the list.
+        session: Option<Uuid>,
+        text: Utf8Bytes,
+    },
     /// Say goodbye and end.
     Close(CloseReason),
 }
@@ -48,7 +55,7 @@ pub(crate) enum CloseReason {
     Idle,
 }
 
-/// The hearing end of one WebSocket.
+/// The hearing end of one WebSocket, or of one consultation on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     pub(crate) id: u64,
@@ -56,40 +63,33 @@ pub(crate) struct Listener {
     pub(crate) link: Option<Uuid>,
     /// Hears everything and is nobody in the consultation: a service, an administrator.
     pub(crate) observer: bool,
+    /// The consultation it listens to.
+    session: Option<Uuid>,
+    /// Messages up to this number reached it another way.
+    heard: i64,
+    mailbox: Mailbox,
+}
+
+/// Where the frames of one WebSocket are put.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
     queue: mpsc::Sender<Outgoing>,
     overflow: Arc<tokio::sync::Notify>,
 }
 
-/// The task's end of a [`Listener`].
+/// The task's end of a [`Mailbox`].
 pub(crate) struct Inbox {
     pub(crate) queue: mpsc::Receiver<Outgoing>,
     /// Notified when a frame did not fit.
     pub(crate) overflow: Arc<tokio::sync::Notify>,
 }
 
-impl Listener {
-    pub(crate) fn new(user_id: String, link: Option<Uuid>, observer: bool) -> (Self, Inbox) {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+impl Mailbox {
+    pub(crate) fn new() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_FRAMES);
         let overflow = Arc::new(tokio::sync::Notify::new());
-        let listener = Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            user_id,
-            link,
-            observer,
-            queue: sender,
-            overflow: Arc::clone(&overflow),
-        };
-        (listener, Inbox { queue: receiver, overflow })
-    }
-
-    /// Queues a frame; a client whose queue is full is cut, nobody waits for it.
-    pub(crate) fn tell(&self, frame: Utf8Bytes) {
-        self.push(Outgoing::Frame(frame));
-    }
-
-    pub(crate) fn close(&self, reason: CloseReason) {
-        self.push(Outgoing::Close(reason));
+        let mailbox = Self { queue: sender, overflow: Arc::clone(&overflow) };
+        (mailbox, Inbox { queue: receiver, overflow })
     }
 
     fn push(&self, outgoing: Outgoing) {
@@ -99,11 +99,41 @@ impl Listener {
     }
 }
 
+impl Listener {
+    pub(crate) fn new(
+        mailbox: &Mailbox,
+        session: Option<Uuid>,
+        user_id: String,
+        link: Option<Uuid>,
+        observer: bool,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, user_id, link, observer, session, heard: 0, mailbox: mailbox.clone() }
+    }
+
+    /// Messages up to this number need not be told.
+    pub(crate) const fn has_heard(&mut self, sequence: i64) {
+        self.heard = sequence;
+    }
+
+    /// Queues a frame; a client whose queue is full is cut, nobody waits for it.
+    pub(crate) fn tell(&self, text: Utf8Bytes) {
+        self.mailbox.push(Outgoing::Frame { session: self.session, text });
+    }
+
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.mailbox.push(Outgoing::Close(reason));
+    }
+}
+
 /// One consultation in memory.
 #[derive(Default)]
 pub(crate) struct LiveSession {
     /// Held while a change is decided, stored and told.
     pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Held while stored messages are told, and while a listener catches up with them.
+    pub(crate) telling: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -123,6 +153,8 @@ pub(crate) struct Inner {
     pub(crate) silent: HashMap<String, i64>,
     /// The newest presence of each person in the room.
     pub(crate) presences: HashMap<String, ParticipantSid>,
+    /// What each person may still write.
+    writing: HashMap<String, Bucket>,
     listeners: Vec<Listener>,
 }
 
@@ -150,6 +182,39 @@ impl LiveSession {
         self.inner().listeners.iter().any(|listener| listener.user_id == user_id)
     }
 
+    /// Takes one message from what a person may write now.
+    pub(crate) fn may_write(&self, user_id: &str, now: Instant) -> bool {
+        let mut inner = self.inner();
+        if let Some(bucket) = inner.writing.get_mut(user_id) {
+            return bucket.take(now);
+        }
+        inner.writing.entry(user_id.to_owned()).or_insert_with(|| Bucket::new(now)).take(now)
+    }
+
+    /// Everyone with a channel open, observers left out.
+    pub(crate) fn online(&self) -> Vec<String> {
+        let mut online: Vec<String> = Vec::new();
+        for listener in self.inner().listeners.iter().filter(|listener| !listener.observer) {
+            if !online.contains(&listener.user_id) {
+                online.push(listener.user_id.clone());
+            }
+        }
+        online
+    }
+
+    /// Tells everyone who has a channel open now, as far as they may see each other.
+    pub(crate) fn tell_presence(&self, consultation: &Consultation) {
+        let online = self.online();
+        for listener in self.inner().listeners.iter() {
+            let sees = |who: &&String| match viewer(consultation, listener) {
+                Viewer::Everything => true,
+                Viewer::Outside(me) => **who == *me || **who == consultation.doctor_id,
+            };
+            let online = online.iter().filter(sees).cloned().collect();
+            listener.tell(ServerFrame::Presence { session_id: consultation.id, online }.text());
+        }
+    }
+
     fn listeners(&self) -> Vec<Listener> {
         self.inner().listeners.clone()
     }
@@ -163,10 +228,16 @@ impl LiveSession {
         }
     }
 
-    /// Gives a chat message to everyone who may read it.
-    pub(crate) fn tell_message(&self, consultation: &Consultation, frame: &Utf8Bytes) {
-        for listener in self.listeners() {
-            if listener.observer || may_chat(consultation, &listener.user_id) {
+    /// Gives a frame about a chat message to everyone who may read it.
+    pub(crate) fn tell_message(
+        &self,
+        consultation: &Consultation,
+        sequence: Option<i64>,
+        frame: &Utf8Bytes,
+    ) {
+        for listener in self.inner().listeners.iter() {
+            let new = sequence.is_none_or(|sequence| sequence > listener.heard);
+            if new && (listener.observer || may_chat(consultation, &listener.user_id)) {
                 listener.tell(frame.clone());
             }
         }
@@ -242,12 +313,8 @@ fn news(
     if is_admitted && !was_admitted && after.role_of(me) != PersonRole::Doctor {
         frames.push(ServerFrame::Admitted {}.text());
     }
-    let position = after.position(me);
     if was_admitted && !is_admitted && !over {
         frames.push(ServerFrame::SentBack {}.text());
-    }
-    if let Some(position) = position.filter(|p| before.and_then(|c| c.position(me)) != Some(*p)) {
-        frames.push(ServerFrame::Waiting { position }.text());
     }
     frames.push(status_frame(after, viewer));
     frames
@@ -268,6 +335,9 @@ pub(crate) struct Live {
     sessions: Mutex<HashMap<Uuid, Arc<LiveSession>>>,
     rooms: Mutex<HashMap<String, Uuid>>,
     lists: Mutex<Vec<ListListener>>,
+    /// Who wants to hear what concerns them in whatever consultation, by clinic and person.
+    people: Mutex<HashMap<(String, String), Vec<Listener>>>,
+    queues: Mutex<Queues>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -342,6 +412,59 @@ impl Live {
         lock(&self.lists).retain(|list| list.listener.id != id);
     }
 
+    pub(crate) fn listen_person(&self, clinic: &str, listener: Listener) {
+        let key = (clinic.to_owned(), listener.user_id.clone());
+        lock(&self.people).entry(key).or_default().push(listener);
+    }
+
+    pub(crate) fn unlisten_person(&self, clinic: &str, listener: &Listener) {
+        let key = (clinic.to_owned(), listener.user_id.clone());
+        let mut people = lock(&self.people);
+        if let Some(listeners) = people.get_mut(&key) {
+            listeners.retain(|known| known.id != listener.id);
+            if listeners.is_empty() {
+                people.remove(&key);
+            }
+        }
+    }
+
+    /// Tells a person something, wherever it listens for itself.
+    pub(crate) fn notify(&self, clinic: &str, user_id: &str, frame: impl FnOnce() -> Utf8Bytes) {
+        let people = lock(&self.people);
+        let Some(listeners) = people.get(&(clinic.to_owned(), user_id.to_owned())) else { return };
+        let frame = frame();
+        for listener in listeners {
+            listener.tell(frame.clone());
+        }
+    }
+
+    /// Brings the doctor's queue up to date and tells whose place has changed.
+    pub(crate) fn queue_up(&self, consultation: &Consultation) {
+        let moved = lock(&self.queues).update(consultation);
+        for place in moved {
+            let position = place.position;
+            if let Some(session) = self.find(place.session) {
+                for listener in session.inner().listeners.iter() {
+                    if listener.user_id == place.user_id && !listener.observer {
+                        listener.tell(ServerFrame::Waiting { position }.text());
+                    }
+                }
+            }
+            self.notify(&consultation.clinic, &place.user_id, || {
+                ServerFrame::Notification {
+                    session_id: place.session,
+                    notice: Notice::Position { position },
+                }
+                .text()
+            });
+        }
+    }
+
+    /// A waiting person's place among all who wait for the same doctor, from 1.
+    pub(crate) fn place(&self, consultation: &Consultation, user_id: &str) -> Option<usize> {
+        lock(&self.queues).place(consultation, user_id)
+    }
+
     /// Tells every list that shows this consultation.
     pub(crate) fn tell_lists(&self, consultation: &Consultation) {
         let lists: Vec<Listener> = lock(&self.lists)
@@ -370,6 +493,11 @@ impl Live {
         let lists = lock(&self.lists).clone();
         for list in lists.into_iter().filter(|list| list.listener.link == Some(link)) {
             list.listener.close(CloseReason::Forbidden);
+        }
+        for listener in lock(&self.people).values().flatten() {
+            if listener.link == Some(link) {
+                listener.close(CloseReason::Forbidden);
+            }
         }
     }
 }

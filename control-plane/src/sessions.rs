@@ -213,7 +213,7 @@ impl Control {
         let consultation = self.step(clinic, id, actor, &step).await?;
         if !consultation.may_enter(user_id) {
             self.counters.waits.add();
-            let position = consultation.position(user_id).unwrap_or(1);
+            let position = self.live.place(&consultation, user_id).unwrap_or(1);
             return Ok(Joined::Waiting { position });
         }
         let person = consultation.person(user_id).ok_or(ChangeError::NotFound)?;
@@ -243,7 +243,7 @@ fn must(holds: bool, otherwise: &'static str) -> Result<(), CreateError> {
 }
 
 /// Checks every field and fills in the defaults.
-fn planned(clinic: &str, new: &NewSession) -> Result<Consultation, CreateError> {
+pub(crate) fn planned(clinic: &str, new: &NewSession) -> Result<Consultation, CreateError> {
     let (Some(doctor_id), Some(patient_id)) = (&new.doctor_id, &new.patient_id) else {
         return Err(CreateError::Invalid(
             "doctorId and patientId are needed: the appointment is not known",

@@ -14,22 +14,23 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use crate::consultation::{Consultation, Mode};
 use crate::store::Db;
 use crate::token::{self, ApiRole, ApiToken};
-use crate::{ControlConfig, ControlPlane, KeyPair, Private};
+use crate::{ControlConfig, ControlPlane, KeyPair, NewSession, Objects, Private};
 
 /// A database of a test's own.
 pub(crate) struct Database {
     pub(crate) url: String,
-    /// The file is gone with the test.
-    _dir: Option<TempDir>,
+    /// For the file of SQLite and for files that are sent; gone with the test.
+    pub(crate) dir: TempDir,
 }
 
 impl Database {
     pub(crate) fn sqlite() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let url = format!("sqlite:{}", dir.path().join("bedside.db").display());
-        Self { url, _dir: Some(dir) }
+        Self { url, dir }
     }
 
     pub(crate) async fn postgres() -> Self {
@@ -41,7 +42,8 @@ impl Database {
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::raw_sql(create).execute(&pool).await.expect("a new database");
         pool.close().await;
-        Self { url: url(&name), _dir: None }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { url: url(&name), dir }
     }
 
     pub(crate) async fn open(&self) -> Db {
@@ -142,6 +144,7 @@ impl World {
             keys: keys(),
             public_url: "https://clinic.example".to_owned(),
             waiting_grace: std::time::Duration::from_millis(200),
+            objects: Objects::Folder(database.dir.path().join("objects")),
             ..ControlConfig::default()
         };
         change(&mut config);
@@ -161,6 +164,11 @@ impl World {
         change(&mut config);
         let plane = ControlPlane::open(config).await.expect("the control plane opens again");
         Self { plane, database: self.database }
+    }
+
+    /// Where its files lie.
+    pub(crate) fn objects(&self) -> std::path::PathBuf {
+        self.database.dir.path().join("objects")
     }
 
     /// One request; the answer's status and JSON.
@@ -213,6 +221,22 @@ impl World {
         assert_eq!(status, StatusCode::CREATED, "{session}");
         id_of(&session["sessionId"])
     }
+}
+
+/// A planned consultation that is in no database.
+pub(crate) fn planned(clinic: &str, doctor: &str, patient: &str) -> Consultation {
+    let new = NewSession {
+        appointment_id: None,
+        doctor_id: Some(doctor.to_owned()),
+        doctor_name: None,
+        patient_id: Some(patient.to_owned()),
+        patient_name: None,
+        mode: Mode::Video,
+        scheduled_start: None,
+        scheduled_minutes: None,
+        max_participants: None,
+    };
+    crate::sessions::planned(clinic, &new).expect("it fits")
 }
 
 pub(crate) fn id_of(value: &Value) -> Uuid {

@@ -161,21 +161,62 @@ pub struct MessageView {
     pub message_id: Uuid,
     /// The consultation.
     pub session_id: Uuid,
+    /// Its number in the consultation, from 1; a missing one was deleted.
+    pub sequence: i64,
     /// Who wrote it.
     pub sender_id: String,
     /// Its name then.
     pub sender_name: String,
-    /// `patient`, `doctor`, `guest`.
+    /// `patient`, `doctor`, `guest`; `system` for lines of the server.
     pub sender_type: String,
-    /// The text.
+    /// The text; beside a picture or file, what was written to it.
     pub content: String,
-    /// `text`.
+    /// `text`, `image`, `file`, `system`.
     pub message_type: String,
     /// When it was stored.
     pub timestamp: String,
+    /// `sent`, `delivered`, `read`: how far the first of the others has come.
+    pub status: String,
+    /// When it was first on somebody else's device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<String>,
+    /// When somebody else first saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<String>,
+    /// The picture or file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<AttachmentView>,
+    /// Of a `system` line: what happened, as a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
     /// The sender's own id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+}
+
+/// The picture or file of a message.
+#[derive(Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachmentView {
+    /// Its id.
+    pub attachment_id: Uuid,
+    /// The sender's name of it, cleaned; to show, not to open.
+    pub file_name: String,
+    /// Where it is, on this server; takes the same bearer token as the chat.
+    pub file_url: String,
+    /// In bytes.
+    pub file_size: i64,
+    /// As its content says.
+    pub mime_type: String,
+    /// A picture is its own thumbnail: the server decodes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thumbnail_url: Option<String>,
+    /// Of a picture, in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<i64>,
+    /// Of a picture, in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<i64>,
 }
 
 /// Who looks at a consultation: a waiting person sees less.
@@ -286,15 +327,39 @@ pub(crate) fn event(row: EventRow) -> EventView {
 
 /// A stored message as everyone sees it.
 pub(crate) fn message(row: MessageRow) -> MessageView {
+    let attachment = attachment(&row);
     MessageView {
         message_id: row.id,
         session_id: row.session_id,
+        sequence: row.sequence,
         sender_id: row.sender_id,
         sender_name: row.sender_name,
         sender_type: row.sender_type,
         content: row.content,
         message_type: row.message_type,
         timestamp: time(row.created_at),
+        status: row.status,
+        delivered_at: row.delivered_at.map(time),
+        read_at: row.read_at.map(time),
+        attachment,
+        event: row.system_event,
         client_id: row.client_id,
     }
+}
+
+fn attachment(row: &MessageRow) -> Option<AttachmentView> {
+    let id = row.attachment_id?;
+    let mime_type = row.mime_type.clone()?;
+    let session = row.session_id;
+    let url = format!("/api/v1/consultations/sessions/{session}/attachments/{id}");
+    Some(AttachmentView {
+        attachment_id: id,
+        file_name: row.file_name.clone()?,
+        thumbnail_url: mime_type.starts_with("image/").then(|| url.clone()),
+        file_url: url,
+        file_size: row.size_bytes?,
+        mime_type,
+        width: row.width,
+        height: row.height,
+    })
 }

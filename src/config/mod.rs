@@ -10,6 +10,7 @@
 //! must not pass for "not set".
 
 mod admin;
+mod chat;
 mod environment;
 mod events;
 mod forms;
@@ -19,6 +20,7 @@ mod limits;
 mod log;
 mod media;
 mod proxies;
+mod objects;
 mod rabbitmq;
 mod rooms;
 #[cfg(test)]
@@ -36,12 +38,14 @@ use serde_json::{Map, Value};
 
 pub(crate) use admin::Admin;
 pub(crate) use events::Events;
+pub(crate) use chat::Chat;
 pub(crate) use forms::parse_period;
 pub(crate) use http::Http;
 pub(crate) use limits::Limits;
 pub(crate) use log::{Log, LogFormat};
 pub(crate) use media::Media;
 pub(crate) use proxies::Proxies;
+pub(crate) use objects::Objects;
 pub(crate) use rabbitmq::RabbitMq;
 pub(crate) use rooms::Rooms;
 pub(crate) use vault::Vault;
@@ -98,6 +102,10 @@ pub(crate) struct Config {
     /// What the operator should know at start.
     #[serde(skip)]
     pub(crate) notes: Vec<Note>,
+    /// Messages, files and pictures of consultations.
+    pub(crate) chat: Chat,
+    /// Where files and pictures are kept.
+    pub(crate) objects: Objects,
 }
 
 impl Default for Config {
@@ -119,6 +127,8 @@ impl Default for Config {
             video: Video::default(),
             notes: Vec::new(),
             events: Events::default(),
+            chat: Chat::default(),
+            objects: Objects::default(),
         }
     }
 }

@@ -53,7 +53,8 @@ fn allowed() -> Response {
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
         (
             ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, idempotency-key, x-request-id",
+            "authorization, content-disposition, content-type, idempotency-key, x-client-id, \
+             x-request-id",
         ),
         (ACCESS_CONTROL_MAX_AGE, "86400"),
     ];

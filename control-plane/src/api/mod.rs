@@ -5,6 +5,7 @@
 //! clinic is forbidden (403).
 
 mod appointments;
+mod chat;
 mod cors;
 mod docs;
 mod health;
@@ -70,10 +71,15 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/no-show", post(sessions::no_show))
         .route("/reopen", post(sessions::reopen))
         .route("/events", get(sessions::events))
-        .route("/chat", get(sessions::chat))
         .route("/summary", get(history::summary))
         .route("/report", post(reports::report))
         .route("/reports", get(reports::list))
+        .route("/chat", get(sessions::chat).post(chat::send))
+        .route("/chat/delivered", post(chat::delivered))
+        .route("/chat/read", post(chat::read))
+        .route("/chat/{message}", delete(chat::remove))
+        .route("/attachments", post(chat::upload).layer(DefaultBodyLimit::disable()))
+        .route("/attachments/{attachment}", get(chat::download))
         .route("/links", post(links::create))
         .route("/channel", get(channel::session));
     Router::new()

@@ -3,7 +3,7 @@
 use utoipa::OpenApi as _;
 
 use super::{
-    appointments, health, history, links, reports, sessions, standing, video, video_calls,
+    appointments, chat, health, history, links, reports, sessions, standing, video, video_calls,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -33,6 +33,12 @@ use super::{
         sessions::reopen,
         sessions::events,
         sessions::chat,
+        chat::send,
+        chat::delivered,
+        chat::read,
+        chat::remove,
+        chat::upload,
+        chat::download,
         links::exchange,
         links::create,
         links::revoke,

@@ -103,6 +103,11 @@ impl Problem {
         Self::new(status, code, detail)
     }
 
+    /// Something is not there at the moment.
+    pub(crate) fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not possible now; try again")
+    }
+
     /// Every place in the consultation is taken.
     pub(crate) fn full() -> Self {
         Self::new(StatusCode::CONFLICT, "full", "the consultation has no place for another person")

@@ -110,10 +110,12 @@ pub(crate) struct EventQuery {
     cursor: Option<String>,
 }
 
-/// Which messages to list; `cursor` is another word for `before`.
+/// Which messages to list: the newest before a number, or the oldest after one. `cursor` is another
+/// word for `before`.
 #[derive(Deserialize)]
 pub(crate) struct ChatQuery {
     before: Option<i64>,
+    after: Option<i64>,
     cursor: Option<i64>,
     limit: Option<i64>,
 }
@@ -424,7 +426,13 @@ pub(crate) async fn chat(
         return Err(Problem::forbidden("only people who were let in read the chat"));
     }
     let before = query.before.or(query.cursor);
-    let (items, next) = state.control.history(consultation.id, before, limit).await?;
+    let (items, next) = match query.after {
+        Some(_) if before.is_some() => {
+            return Err(Problem::invalid("before and after are not possible together"));
+        }
+        Some(after) => state.control.history_after(consultation.id, after, limit).await?,
+        None => state.control.history(consultation.id, before, limit).await?,
+    };
     Ok(Json(ListAnswer { items, next_cursor: next.map(|sequence| sequence.to_string()) }))
 }
 

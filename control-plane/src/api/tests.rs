@@ -551,12 +551,25 @@ async fn chat_history_is_paged_and_only_for_those_inside(database: Database) {
     let (_, older) = world.get(&path(id, &format!("/chat?before={before}")), &doctor()).await;
     let contents: Vec<_> =
         older["items"].as_array().unwrap().iter().map(|m| &m["content"]).collect();
-    assert_eq!(contents, ["0", "1", "2", "3"]);
+    assert_eq!(contents, ["0", "Ms. Lindqvist was let in.", "1", "2", "3"]);
+    assert_eq!(older["items"][1]["messageType"], "system");
+    assert_eq!(older["items"][1]["event"], "admitted");
     assert_eq!(older["nextCursor"], Value::Null);
     world.post(&path(id, "/end"), &doctor(), Value::Null).await;
     assert!(!say("doc", "too late".to_owned()).await);
+    control.chat.flush().await;
     let (_, after) = world.get(&path(id, "/chat"), &patient()).await;
-    assert_eq!(after["items"].as_array().map(Vec::len), Some(6));
+    assert_eq!(after["items"].as_array().map(Vec::len), Some(8));
+    assert_eq!(after["items"][7]["content"], "The consultation has ended.");
+    let (_, page) = world.get(&path(id, "/chat?after=6&limit=1"), &patient()).await;
+    assert_eq!((&page["items"][0]["sequence"], &page["nextCursor"]), (&json!(7), &json!("7")));
+    let (_, page) = world.get(&path(id, "/chat?after=7"), &patient()).await;
+    assert_eq!(
+        (page["items"].as_array().map(Vec::len), &page["nextCursor"]),
+        (Some(1), &Value::Null)
+    );
+    let (status, _) = world.get(&path(id, "/chat?after=7&before=9"), &patient()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 async fn a_restart_forgets_nothing(database: Database) {

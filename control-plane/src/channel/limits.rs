@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Frames a second that a client may send for ever.
+/// Messages a second that a person may send for ever.
 const SUSTAINED: f64 = 50.0;
-/// Frames that it may send at once.
+/// Messages that it may send at once; other frames twice as many of both.
 const BURST: f64 = 200.0;
 /// Bad frames within [`WINDOW`] that end a channel.
 const MAX_STRIKES: u32 = 3;
@@ -16,7 +16,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Take it.
     Take,
     /// Refuse it and say so.
@@ -27,20 +27,53 @@ pub(super) enum Verdict {
     End,
 }
 
-/// One client's allowance.
-pub(super) struct Allowance {
-    frames: f64,
+/// What may be spent: it fills by a rate, up to what may be spent at once.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    left: f64,
     filled: Instant,
+    /// How many such shares it has.
+    shares: f64,
+}
+
+impl Bucket {
+    /// What one person may write.
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self::of(1.0, now)
+    }
+
+    const fn of(shares: f64, now: Instant) -> Self {
+        Self { left: BURST * shares, filled: now, shares }
+    }
+
+    /// Takes one; `false` = nothing is left.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.filled).as_secs_f64();
+        let most = BURST * self.shares;
+        self.left = (SUSTAINED * self.shares).mul_add(since, self.left).min(most);
+        self.filled = now;
+        let enough = self.left >= 1.0;
+        if enough {
+            self.left -= 1.0;
+        }
+        enough
+    }
+}
+
+/// One client's allowance. Messages have a bucket of their own (they are counted per person, whatever
+/// way they come); this one is for all the other frames.
+pub(crate) struct Allowance {
+    frames: Bucket,
     told: Option<Instant>,
     strikes: Window,
     dropped: Window,
 }
 
 impl Allowance {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
-            frames: BURST,
-            filled: now,
+            // Whoever hears fifty messages a second may answer each, and more.
+            frames: Bucket::of(2.0, now),
             told: None,
             strikes: Window::new(now),
             dropped: Window::new(now),
@@ -48,12 +81,8 @@ impl Allowance {
     }
 
     /// A frame came.
-    pub(super) fn frame(&mut self, now: Instant) -> Verdict {
-        let since = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.frames = SUSTAINED.mul_add(since, self.frames).min(BURST);
-        self.filled = now;
-        if self.frames >= 1.0 {
-            self.frames -= 1.0;
+    pub(crate) fn frame(&mut self, now: Instant) -> Verdict {
+        if self.frames.take(now) {
             return Verdict::Take;
         }
         if self.dropped.count(now) > MAX_DROPPED {
@@ -67,8 +96,13 @@ impl Allowance {
         Verdict::Refuse
     }
 
+    /// A message was one too many: each is answered, until it is a flood.
+    pub(crate) fn refused(&mut self, now: Instant) -> Verdict {
+        if self.dropped.count(now) > MAX_DROPPED { Verdict::End } else { Verdict::Refuse }
+    }
+
     /// A frame was none of ours.
-    pub(super) fn strike(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn strike(&mut self, now: Instant) -> Verdict {
         if self.strikes.count(now) >= MAX_STRIKES { Verdict::End } else { Verdict::Refuse }
     }
 }
@@ -102,20 +136,26 @@ mod tests {
         let start = Instant::now();
         let mut allowance = Allowance::new(start);
         let taken = (0..1_000).filter(|_| allowance.frame(start) == Verdict::Take).count();
+        assert_eq!(taken, 400);
+        let mut bucket = Bucket::new(start);
+        let taken = (0..1_000).filter(|_| bucket.take(start)).count();
         assert_eq!(taken, 200);
-        let mut allowance = Allowance::new(start);
-        // Ten seconds at 49 frames a second: nothing is refused.
-        for frame in 0..490u32 {
-            let now = start + Duration::from_secs(10) * frame / 490;
-            assert_eq!(allowance.frame(now), Verdict::Take);
+        // Ten seconds at 50 messages a second: nothing is refused.
+        for message in 1..=500u32 {
+            assert!(bucket.take(start + Duration::from_secs(10) * message / 500));
         }
+        // And at 60: what the burst had saved up, and then five in six.
+        let start = start + Duration::from_secs(60);
+        let sent = (0..6_000u32).map(|n| start + Duration::from_secs(100) * n / 6_000);
+        let taken = sent.filter(|now| bucket.take(*now)).count();
+        assert!((5_195..=5_200).contains(&taken), "{taken}");
     }
 
     #[test]
     fn the_refusal_is_said_once_a_second_and_a_flood_ends_it() {
         let start = Instant::now();
         let mut allowance = Allowance::new(start);
-        let verdicts: Vec<_> = (0..1_300).map(|_| allowance.frame(start)).collect();
+        let verdicts: Vec<_> = (0..1_500).map(|_| allowance.frame(start)).collect();
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Refuse).count(), 1);
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Drop).count(), 999);
         assert_eq!(verdicts.last(), Some(&Verdict::End));

@@ -5,7 +5,7 @@
 //! everything in the order it happened. A client that does not read is cut, one that says too much
 //! or only nonsense is cut too; whatever comes in, the answer is an `ERROR` frame or the end.
 
-mod limits;
+pub(crate) mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -17,19 +17,23 @@ use axum::extract::{Path, State};
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
 use crate::access::{Caller, NoCaller};
 use crate::api::id_in_path;
 use crate::api::problem::Problem;
-use crate::chat::Posting;
+use crate::chat::{ChatError, Posting};
 use crate::consultation::{Consultation, Device, PersonRole, Presence, Step};
 use crate::control::{ChangeError, Control};
-use crate::frames::{BadFrame, ChatText, ClientFrame, ServerFrame};
+use crate::frames::{BadFrame, ChatText, ClientFrame, MarkPayload, Notice, ServerFrame};
 use crate::live::{
-    CloseReason, Inbox, ListListener, Listener, LiveSession, Outgoing, status_frame, viewer,
+    CloseReason, Inbox, ListListener, Listener, LiveSession, Mailbox, Outgoing, status_frame,
+    viewer,
 };
-use crate::store::Page;
+use crate::store::{Page, Receipt};
 use crate::token::ApiRole;
 use crate::{ControlPlane, view};
 use limits::{Allowance, Verdict};
@@ -44,18 +48,24 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one frame may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many missed messages are told again; more are in the history.
+const MAX_MISSED: i64 = 500;
 /// How many consultations a list begins with.
 const LIST_LIMIT: i64 = 100;
 
 impl CloseReason {
-    const fn frame(self) -> CloseFrame {
-        let (code, reason) = match self {
+    pub(crate) const fn words(self) -> (u16, &'static str) {
+        match self {
             Self::Unauthorized => (4401, "a valid token is needed"),
             Self::Forbidden => (4403, "not allowed (any more)"),
             Self::Policy => (1008, "too many bad frames"),
             Self::TooSlow => (1013, "too slow; connect again"),
             Self::Idle => (1001, "nothing was heard"),
-        };
+        }
+    }
+
+    const fn frame(self) -> CloseFrame {
+        let (code, reason) = self.words();
         CloseFrame { code, reason: Utf8Bytes::from_static(reason) }
     }
 }
@@ -95,7 +105,7 @@ pub(crate) async fn list(
 }
 
 /// Checks the page it comes from and bounds what may come.
-fn bounded(
+pub(crate) fn bounded(
     state: &ControlPlane,
     headers: &HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
@@ -118,7 +128,8 @@ fn bounded(
 }
 
 /// How a channel ends.
-enum End {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
     /// The client went, or its connection broke.
     Gone,
     /// It sent more than fits.
@@ -133,10 +144,12 @@ struct Line {
     control: Arc<Control>,
     allowance: Allowance,
     heard: Instant,
+    /// What was submitted and is not settled yet: the frames that answer it.
+    pending: FuturesUnordered<BoxFuture<'static, Option<Utf8Bytes>>>,
 }
 
 async fn serve_session(line: &mut Line, id: Uuid) -> End {
-    let caller = match line.authenticate().await {
+    let (caller, after) = match line.authenticate().await {
         Ok(caller) => caller,
         Err(end) => return end,
     };
@@ -149,24 +162,18 @@ async fn serve_session(line: &mut Line, id: Uuid) -> End {
         return line.refuse("forbidden", "this consultation is somebody else's").await;
     }
     let control = Arc::clone(&line.control);
-    let user_id = caller.0.user_id.clone();
-    let (listener, inbox) = Listener::new(user_id.clone(), caller.0.link, caller.is_staff());
-    let listener_id = listener.id;
-    let live = control.live.enter(id);
-    let end = match control.welcome(&live, &caller, id, listener).await {
-        Ok(()) => line.converse(&caller, Some(id), inbox).await,
-        Err(error) => line.refuse_change(&error).await,
+    let (mailbox, inbox) = Mailbox::new();
+    let listener_id = match control.welcome(&mailbox, &caller, id, after).await {
+        Ok(listener_id) => listener_id,
+        Err(error) => return line.refuse_change(&error).await,
     };
-    if live.unlisten(listener_id, &user_id) {
-        control.miss(&live, user_id);
-    }
-    drop(live);
-    control.live.let_go(id);
+    let end = line.converse(&caller, Some(id), inbox).await;
+    control.farewell(id, listener_id, &caller.0.user_id);
     end
 }
 
 async fn serve_list(line: &mut Line) -> End {
-    let caller = match line.authenticate().await {
+    let (caller, _) = match line.authenticate().await {
         Ok(caller) => caller,
         Err(end) => return end,
     };
@@ -178,9 +185,14 @@ async fn serve_list(line: &mut Line) -> End {
         }
     };
     let control = Arc::clone(&line.control);
-    let (listener, inbox) = Listener::new(caller.0.user_id.clone(), caller.0.link, true);
+    let (mailbox, inbox) = Mailbox::new();
+    let listener = Listener::new(&mailbox, None, caller.0.user_id.clone(), caller.0.link, true);
     let listener_id = listener.id;
     let clinic = caller.0.clinic.clone();
+    let person = listener.clone();
+    if doctor_id.is_some() {
+        control.live.listen_person(&clinic, person.clone());
+    }
     // It listens before the list is read: what changes meanwhile waits in its queue.
     control.live.listen_list(ListListener { clinic: clinic.clone(), doctor_id, listener });
     let page = Page { limit: LIST_LIMIT, ..caller.page() };
@@ -196,19 +208,40 @@ async fn serve_list(line: &mut Line) -> End {
         Err(error) => line.refuse_change(&error).await,
     };
     control.live.unlisten_list(listener_id);
+    control.live.unlisten_person(&clinic, &person);
     end
 }
 
 impl Control {
-    /// Takes a listener in, between two changes: it misses nothing and hears nothing twice.
-    async fn welcome(
-        &self,
-        live: &LiveSession,
+    /// Takes a listener in, between two changes: it misses nothing and hears nothing twice. Gives
+    /// the id to say [farewell](Self::farewell) with.
+    pub(crate) async fn welcome(
+        self: &Arc<Self>,
+        mailbox: &Mailbox,
         caller: &Caller,
         id: Uuid,
-        listener: Listener,
-    ) -> Result<(), ChangeError> {
-        let _gate = live.gate.lock().await;
+        after: Option<i64>,
+    ) -> Result<u64, ChangeError> {
+        let live = self.live.enter(id);
+        let result = {
+            let _gate = live.gate.lock().await;
+            self.welcome_in_turn(&live, mailbox, caller, id, after).await
+        };
+        drop(live);
+        if result.is_err() {
+            self.live.let_go(id);
+        }
+        result
+    }
+
+    async fn welcome_in_turn(
+        &self,
+        live: &LiveSession,
+        mailbox: &Mailbox,
+        caller: &Caller,
+        id: Uuid,
+        after: Option<i64>,
+    ) -> Result<u64, ChangeError> {
         let user_id = caller.0.user_id.as_str();
         let clinic = caller.0.clinic.as_str();
         let was_away = live.inner().away.remove(user_id);
@@ -217,24 +250,103 @@ impl Control {
                 Step::Arrive { user_id: user_id.to_owned(), name: None, device: Device::default() };
             self.step_in_turn(live, clinic, id, &caller.actor(), &step, None).await
         } else {
-            self.look(clinic, id).await
+            self.load(live, clinic, id).await
         };
         let consultation = match consultation {
             Ok(consultation) => consultation,
             // It cannot come back to what is over; it may listen all the same.
-            Err(ChangeError::Refused(_)) => self.look(clinic, id).await?,
+            Err(ChangeError::Refused(_)) => self.load(live, clinic, id).await?,
             Err(error) => return Err(error),
         };
-        for frame in greeting(&consultation, caller, &listener) {
+        let mut listener =
+            Listener::new(mailbox, Some(id), user_id.to_owned(), caller.0.link, caller.is_staff());
+        let listener_id = listener.id;
+        for frame in self.greeting(&consultation, caller, &listener) {
             listener.tell(frame);
         }
-        live.listen(listener);
+        if caller.reads_chat(&consultation) {
+            self.tell_unread(&listener, id).await?;
+        }
+        {
+            let _telling = live.telling.lock().await;
+            if let Some(after) = after.filter(|_| caller.reads_chat(&consultation)) {
+                let missed = self.within(self.db.messages_after(id, after, MAX_MISSED)).await?;
+                for row in missed {
+                    listener.has_heard(row.sequence);
+                    listener.tell(ServerFrame::ChatMessage(&view::message(row)).text());
+                }
+            }
+            live.listen(listener);
+        }
+        live.tell_presence(&consultation);
+        Ok(listener_id)
+    }
+
+    async fn tell_unread(&self, listener: &Listener, id: Uuid) -> Result<(), ChangeError> {
+        if listener.observer {
+            return Ok(());
+        }
+        let count = self.within(self.db.unread(id, &listener.user_id)).await?;
+        if count > 0 {
+            let notice = Notice::Unread { count };
+            listener.tell(ServerFrame::Notification { session_id: id, notice }.text());
+        }
         Ok(())
+    }
+
+    /// A listener has gone.
+    pub(crate) fn farewell(self: &Arc<Self>, id: Uuid, listener_id: u64, user_id: &str) {
+        let Some(live) = self.live.find(id) else { return };
+        if live.unlisten(listener_id, user_id) {
+            if let Some(consultation) = live.consultation() {
+                live.tell_presence(&consultation);
+            }
+            self.miss(&live, user_id.to_owned());
+        }
+        drop(live);
+        self.live.let_go(id);
+    }
+
+    /// The first frames of a listener.
+    fn greeting(
+        &self,
+        consultation: &Consultation,
+        caller: &Caller,
+        listener: &Listener,
+    ) -> Vec<Utf8Bytes> {
+        let me = caller.0.user_id.as_str();
+        let role = if caller.is_staff() {
+            caller.0.role.as_str()
+        } else {
+            consultation.role_of(me).as_str()
+        };
+        let status = consultation.status.as_str();
+        let ready = ServerFrame::Ready {
+            session_id: Some(consultation.id),
+            user_id: me,
+            role,
+            status: Some(status),
+        };
+        let mut frames = vec![ready.text()];
+        if let Some(person) = consultation.person(me)
+            && person.role != PersonRole::Doctor
+        {
+            match person.presence {
+                Presence::Waiting => {
+                    let position = self.live.place(consultation, me).unwrap_or(1);
+                    frames.push(ServerFrame::Waiting { position }.text());
+                }
+                Presence::Admitted => frames.push(ServerFrame::Admitted {}.text()),
+                Presence::Connected | Presence::Reconnecting | Presence::Left => {}
+            }
+        }
+        frames.push(status_frame(consultation, viewer(consultation, listener)));
+        frames
     }
 
     /// The last page of a person has gone. If it waits and does not come back, it leaves the
     /// queue; its place is kept.
-    fn miss(self: &Arc<Self>, live: &LiveSession, user_id: String) {
+    pub(crate) fn miss(self: &Arc<Self>, live: &LiveSession, user_id: String) {
         let waits = |consultation: &Consultation| {
             consultation.person(&user_id).is_some_and(|p| p.presence == Presence::Waiting)
         };
@@ -252,43 +364,15 @@ impl Control {
     }
 }
 
-/// The first frames of a listener.
-fn greeting(consultation: &Consultation, caller: &Caller, listener: &Listener) -> Vec<Utf8Bytes> {
-    let me = caller.0.user_id.as_str();
-    let role =
-        if caller.is_staff() { caller.0.role.as_str() } else { consultation.role_of(me).as_str() };
-    let status = consultation.status.as_str();
-    let ready = ServerFrame::Ready {
-        session_id: Some(consultation.id),
-        user_id: me,
-        role,
-        status: Some(status),
-    };
-    let mut frames = vec![ready.text()];
-    if let Some(person) = consultation.person(me)
-        && person.role != PersonRole::Doctor
-    {
-        match person.presence {
-            Presence::Waiting => {
-                let position = consultation.position(me).unwrap_or(1);
-                frames.push(ServerFrame::Waiting { position }.text());
-            }
-            Presence::Admitted => frames.push(ServerFrame::Admitted {}.text()),
-            Presence::Connected | Presence::Reconnecting | Presence::Left => {}
-        }
-    }
-    frames.push(status_frame(consultation, viewer(consultation, listener)));
-    frames
-}
-
 impl Line {
     fn new(socket: WebSocket, control: Arc<Control>) -> Self {
         let now = Instant::now();
-        Self { socket, control, allowance: Allowance::new(now), heard: now }
+        let allowance = Allowance::new(now);
+        Self { socket, control, allowance, heard: now, pending: FuturesUnordered::new() }
     }
 
     /// The first frame must say who comes.
-    async fn authenticate(&mut self) -> Result<Caller, End> {
+    async fn authenticate(&mut self) -> Result<(Caller, Option<i64>), End> {
         let deadline = tokio::time::Instant::now() + AUTH_TIMEOUT;
         let text = loop {
             match tokio::time::timeout_at(deadline, self.socket.recv()).await {
@@ -300,15 +384,16 @@ impl Line {
                 Ok(Some(Err(error))) => return Err(broken(&error)),
             }
         };
-        let token = match text.as_deref().map(ClientFrame::parse) {
-            Some(Ok(ClientFrame::Auth { token })) => token,
-            Some(Ok(ClientFrame::Chat(_) | ClientFrame::Ping) | Err(_)) | None => {
+        let (token, after) = match text.as_deref().map(ClientFrame::parse) {
+            Some(Ok(ClientFrame::Auth { token, after })) => (token, after),
+            Some(Ok(ClientFrame::Chat(_) | ClientFrame::Mark(..) | ClientFrame::Ping) | Err(_))
+            | None => {
                 self.control.counters.refused_auth.add();
                 return Err(self.unauthorized().await);
             }
         };
         match self.control.caller(&token).await {
-            Ok(caller) => Ok(caller),
+            Ok(caller) => Ok((caller, after)),
             Err(NoCaller::Unauthorized) => Err(self.unauthorized().await),
             Err(NoCaller::Unavailable(error)) => Err(self.refuse_change(&error).await),
         }
@@ -364,9 +449,9 @@ impl Line {
                 () = inbox.overflow.notified() => return End::Ours(CloseReason::TooSlow),
                 () = &mut token_ends => return End::Ours(CloseReason::Unauthorized),
                 outgoing = inbox.queue.recv() => match outgoing {
-                    Some(Outgoing::Frame(frame)) => {
+                    Some(Outgoing::Frame { session: _, text }) => {
                         let sent = tokio::select! {
-                            sent = self.say(frame) => sent,
+                            sent = self.say(text) => sent,
                             () = inbox.overflow.notified() => {
                                 return End::Ours(CloseReason::TooSlow);
                             }
@@ -377,6 +462,13 @@ impl Line {
                     }
                     Some(Outgoing::Close(reason)) => return End::Ours(reason),
                     None => return End::Gone,
+                },
+                Some(answer) = self.pending.next(), if !self.pending.is_empty() => {
+                    if let Some(frame) = answer
+                        && !self.say(frame).await
+                    {
+                        return End::Gone;
+                    }
                 },
                 _ = pings.tick() => {
                     if self.heard.elapsed() > IDLE_TIMEOUT {
@@ -408,56 +500,104 @@ impl Line {
     ) -> Result<(), End> {
         let now = Instant::now();
         self.heard = now;
-        match self.allowance.frame(now) {
-            Verdict::Take => {}
-            Verdict::Refuse => {
-                self.control.counters.refused_frames.add();
-                let frame = ServerFrame::error("rate_limited", "too many frames; slow down");
-                return self.answer(frame).await;
-            }
-            Verdict::Drop => {
-                self.control.counters.refused_frames.add();
-                return Ok(());
-            }
-            Verdict::End => return Err(End::Ours(CloseReason::Policy)),
-        }
         let frame = match &message {
             Message::Text(text) => ClientFrame::parse(text),
             Message::Binary(_) => Err(BadFrame::NotAFrame),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return Ok(()),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                return self.allow(now).await.map(|_| ());
+            }
         };
-        match frame {
-            Ok(ClientFrame::Ping) => self.answer(ServerFrame::Pong {}.text()).await,
-            Ok(ClientFrame::Chat(chat)) => match session {
+        // Messages are counted where they are taken, whatever way they come.
+        if let Ok(ClientFrame::Chat(chat)) = frame {
+            return match session {
                 Some(id) => self.hear_chat(caller, id, &chat).await,
                 None => self.bad_frame("this channel has no chat").await,
-            },
-            Ok(ClientFrame::Auth { .. }) => self.bad_frame("who you are is known").await,
-            Err(error) => self.bad_frame(&error.to_string()).await,
+            };
+        }
+        if !self.allow(now).await? {
+            return Ok(());
+        }
+        match (frame, session) {
+            (Ok(ClientFrame::Ping), _) => self.answer(ServerFrame::Pong {}.text()).await,
+            (Ok(ClientFrame::Mark(receipt, mark)), Some(id)) => {
+                self.hear_mark(caller, id, receipt, mark).await
+            }
+            (Ok(ClientFrame::Mark(..) | ClientFrame::Chat(_)), _) => {
+                self.bad_frame("this channel has no chat").await
+            }
+            (Ok(ClientFrame::Auth { .. }), _) => self.bad_frame("who you are is known").await,
+            (Err(error), _) => self.bad_frame(&error.to_string()).await,
+        }
+    }
+
+    /// Takes one frame from what the client may send; `false` = it is one too many.
+    async fn allow(&mut self, now: Instant) -> Result<bool, End> {
+        match self.allowance.frame(now) {
+            Verdict::Take => Ok(true),
+            Verdict::Refuse => {
+                self.control.counters.refused_frames.add();
+                let frame = ServerFrame::error("rate_limited", "too many frames; slow down");
+                self.answer(frame).await.map(|()| false)
+            }
+            Verdict::Drop => {
+                self.control.counters.refused_frames.add();
+                Ok(false)
+            }
+            Verdict::End => Err(End::Ours(CloseReason::Policy)),
         }
     }
 
     async fn hear_chat(&mut self, caller: &Caller, id: Uuid, chat: &ChatText) -> Result<(), End> {
-        let control = Arc::clone(&self.control);
-        let name = caller.0.name.as_ref();
-        let clinic = caller.0.clinic.as_str();
-        let posted = if caller.is_staff() {
-            Err(crate::chat::ChatError::NotAdmitted)
+        let submitted = if caller.is_staff() {
+            Err(ChatError::NotAdmitted)
         } else {
-            control.post(clinic, id, &caller.0.user_id, name, chat).await
+            self.control.submit(caller.author(), id, chat).await
         };
-        match posted {
+        let client_id = chat.client_id.clone();
+        match submitted {
             // It comes back through the queue, in order with everybody else's.
-            Ok(Posting::Delivered) => Ok(()),
-            Ok(Posting::Repeated(message)) => {
-                self.answer(ServerFrame::ChatMessage(&message).text()).await
+            Ok(ticket) => {
+                self.pending.push(Box::pin(async move {
+                    match ticket.settled().await {
+                        Ok(Posting::Delivered(_)) => None,
+                        Ok(Posting::Repeated(view)) => Some(ServerFrame::ChatMessage(&view).text()),
+                        Err(error) => Some(chat_error(&error, client_id.as_deref())),
+                    }
+                }));
+                Ok(())
             }
             Err(error) => {
-                let (code, detail) = (error.code(), error.to_string());
-                let client_id = chat.client_id.as_deref();
-                let frame = ServerFrame::Error { code, detail: &detail, client_id };
-                self.answer(frame.text()).await
+                if matches!(error, ChatError::TooMany)
+                    && self.allowance.refused(Instant::now()) == Verdict::End
+                {
+                    return Err(End::Ours(CloseReason::Policy));
+                }
+                self.answer(chat_error(&error, client_id.as_deref())).await
             }
+        }
+    }
+
+    async fn hear_mark(
+        &mut self,
+        caller: &Caller,
+        id: Uuid,
+        receipt: Receipt,
+        mark: MarkPayload,
+    ) -> Result<(), End> {
+        let own = mark.session_id.is_none_or(|session| session == id);
+        let submitted = if caller.is_staff() || !own {
+            Err(ChatError::NotAdmitted)
+        } else {
+            self.control.submit_mark(caller.author(), id, receipt, mark.message_id).await
+        };
+        match submitted {
+            Ok(ticket) => {
+                self.pending.push(Box::pin(async move {
+                    ticket.settled().await.err().map(|error| chat_error(&error, None))
+                }));
+                Ok(())
+            }
+            Err(error) => self.answer(chat_error(&error, None)).await,
         }
     }
 
@@ -500,8 +640,14 @@ impl Line {
     }
 }
 
+/// What was refused of the chat, as a frame.
+pub(crate) fn chat_error(error: &ChatError, client_id: Option<&str>) -> Utf8Bytes {
+    let (code, detail) = (error.code(), error.to_string());
+    ServerFrame::Error { code, detail: &detail, client_id }.text()
+}
+
 /// Too large, or just gone.
-fn broken(error: &axum::Error) -> End {
+pub(crate) fn broken(error: &axum::Error) -> End {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if cause.to_string().contains("too long") {

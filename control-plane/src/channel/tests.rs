@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::extract::ws::Utf8Bytes;
 use axum::http::{Method, StatusCode};
 use bedside_sfu::core::api::{Grant, ParticipantSid, Profile};
 use bedside_signaling::rooms::Fact;
@@ -118,6 +119,16 @@ impl Client {
         }
     }
 
+    /// The next message that somebody wrote.
+    async fn next_said(&mut self) -> Value {
+        loop {
+            let message = self.next_of("CHAT_MESSAGE").await;
+            if message["messageType"] != "system" {
+                return message;
+            }
+        }
+    }
+
     /// Nothing of this type comes any more before the answer to a ping.
     async fn hears_no(&mut self, kind: &str) {
         self.send(json!({"type": "PING"})).await;
@@ -215,7 +226,7 @@ async fn chat_reaches_those_inside_in_one_order(database: Database) {
     for client in [&mut pat, &mut doc, &mut outside] {
         let mut messages = Vec::new();
         for _ in 0..40 {
-            let message = client.next_of("CHAT_MESSAGE").await;
+            let message = client.next_said().await;
             assert!(message["messageId"].is_string() && message["timestamp"].is_string());
             assert_eq!(message["sessionId"], id.to_string());
             messages.push((message["messageId"].clone(), message["content"].clone()));
@@ -229,6 +240,7 @@ async fn chat_reaches_those_inside_in_one_order(database: Database) {
         .as_array()
         .expect("messages")
         .iter()
+        .filter(|m| m["messageType"] != "system")
         .map(|m| (m["messageId"].clone(), m["content"].clone()))
         .collect();
     assert_eq!(stored, heard[0], "what was heard is what is there after a reload");
@@ -569,9 +581,10 @@ async fn hostile_frames_get_errors_and_then_the_end() {
         }
     }
     // What was taken is not lost, and the other side is well.
+    served.world.plane.control.chat.flush().await;
     assert_eq!(served.world.plane.counters().chat_messages.value(), 20);
     for _ in 0..20 {
-        doc.next_of("CHAT_MESSAGE").await;
+        doc.next_said().await;
     }
 }
 
@@ -582,20 +595,19 @@ async fn a_client_that_does_not_read_is_cut_and_nobody_waits_for_it() {
     let stuck = served.channel(id, &doctor()).await;
     let mut doc = served.channel(id, &doctor()).await;
     let control = &served.world.plane.control;
-    let message = "\u{1D11E}".repeat(4_000);
+    let frame: Utf8Bytes = json!({"type": "BIG", "payload": "x".repeat(60_000)}).to_string().into();
+    let live = control.live.find(id).expect("it is live");
+    let consultation = live.consultation().expect("it is known");
     let reader = tokio::spawn(async move {
-        for _ in 0..1_000 {
-            doc.next_of("CHAT_MESSAGE").await;
+        for _ in 0..3_000 {
+            doc.next_of("BIG").await;
         }
     });
-    for _ in 0..1_000 {
-        let message = crate::frames::ChatText {
-            session_id: None,
-            content: message.clone(),
-            message_type: None,
-            client_id: None,
-        };
-        assert!(control.post("demo", id, "pat", None, &message).await.is_ok());
+    for number in 0..3_000 {
+        live.tell_message(&consultation, Some(1_000 + number), &frame);
+        if number % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
     reader.await.expect("the other one heard everything");
     tokio::time::sleep(Duration::from_millis(1_500)).await;

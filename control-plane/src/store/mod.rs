@@ -33,7 +33,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub(crate) use backup::{Whole, check_sqlite};
-pub(crate) use chat::{MessageRow, NewMessage, Posted};
+pub(crate) use chat::{
+    AttachmentRow, Marked, MessageKind, MessageRow, NewMark, NewMessage, Posted, Receipt,
+};
 pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;
 pub(crate) use idempotency::Claim;
@@ -64,6 +66,9 @@ pub enum OpenError {
     /// The database does not answer.
     #[error("the database could not be opened: {0}")]
     Connect(#[from] sqlx::Error),
+    /// The store of files.
+    #[error(transparent)]
+    Files(#[from] crate::OpenFilesError),
 }
 
 /// The opened database.

@@ -249,16 +249,23 @@ async fn messages_are_numbered_without_gaps_and_stored_once(database: Database) 
         tokio::spawn(async move {
             let message = NewMessage {
                 session_id,
-                sender_id: sender,
-                sender_name: "Name",
+                sender_id: sender.to_owned(),
+                sender_name: "Name".to_owned(),
                 sender_type: PersonRole::Patient.as_str(),
-                content: "Grüße,\n\t\u{1F44B} 'quoted' \"twice\"",
-                client_id: client_id.as_deref(),
+                kind: MessageKind::Text,
+                content: "Grüße,\n\t\u{1F44B} 'quoted' \"twice\"".to_owned(),
+                client_id,
+                system_event: None,
+                attachment: None,
                 at: now(),
             };
-            match db.post_message(&message).await.expect("posts") {
+            let mut tx = db.begin().await.expect("a transaction");
+            let posted = tx.post(&message).await.expect("posts");
+            tx.commit().await.expect("commits");
+            match posted {
                 Posted::New(row) => (true, row),
                 Posted::Known(row) => (false, row),
+                Posted::NoSession => panic!("the consultation is there"),
             }
         })
     };
