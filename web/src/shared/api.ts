@@ -63,6 +63,8 @@ export function linkSecret(hash: string): string | null {
 }
 
 const REQUEST_TIMEOUT_MS = 15_000;
+/** A photograph over a weak mobile link takes its time. */
+const UPLOAD_TIMEOUT_MS = 180_000;
 const RENEW_BEFORE_MS = 60_000;
 
 /** Kinds that asking again cannot cure. */
@@ -168,10 +170,29 @@ export class Api {
     return (await this.#call('GET', `${sessionPath(id)}/chat?limit=50${query}`)).json();
   }
 
+  /** Sends a picture or file; the answer is its message. */
+  async upload(id: string, file: File, clientId: string): Promise<ChatMessage> {
+    const form = new FormData();
+    form.append('clientId', clientId);
+    form.append('file', file);
+    return (await this.#call('POST', `${sessionPath(id)}/attachments`, form)).json();
+  }
+
+  /** The content of a picture or file. */
+  async attachment(id: string, attachmentId: string): Promise<Blob> {
+    const path = `${sessionPath(id)}/attachments/${encodeURIComponent(attachmentId)}`;
+    return (await this.#call('GET', path)).blob();
+  }
+
   async #call(method: string, path: string, body?: unknown): Promise<Response> {
     const attempt = async () => {
       const headers: Record<string, string> = { authorization: `Bearer ${await this.token()}` };
       const init: RequestInit = { method, headers };
+      if (body instanceof FormData) {
+        // The browser adds the content type with the form's boundary.
+        init.body = body;
+        return this.#send(path, init, UPLOAD_TIMEOUT_MS);
+      }
       if (body !== undefined) {
         headers['content-type'] = 'application/json';
         init.body = JSON.stringify(body);
@@ -187,14 +208,18 @@ export class Api {
     return response;
   }
 
-  async #send(path: string, init: RequestInit): Promise<Response> {
+  async #send(
+    path: string,
+    init: RequestInit,
+    timeoutMs: number = REQUEST_TIMEOUT_MS,
+  ): Promise<Response> {
     let response: Response;
     try {
       response = await this.#fetch(path, {
         ...init,
         cache: 'no-store',
         credentials: 'omit',
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
       });
     } catch {
       throw new Problem('offline', 0);

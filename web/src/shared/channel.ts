@@ -53,6 +53,8 @@ export function socketUrl(path: string, base: string): string {
 const KNOWN = new Set<string>([
   'READY',
   'CHAT_MESSAGE',
+  'RECEIPT',
+  'MESSAGE_DELETED',
   'SESSION_STATUS',
   'WAITING',
   'ADMITTED',

@@ -36,6 +36,9 @@ export class Consultation {
       myName: api.me.name,
       send: (payload) =>
         this.#channel?.send('CHAT_MESSAGE', { sessionId: this.id, ...payload }) ?? false,
+      mark: (type, messageId) => this.#channel?.send(type, { messageId }) ?? false,
+      upload: (file, clientId) => api.upload(this.id, file, clientId),
+      download: (attachmentId) => api.attachment(this.id, attachmentId),
       history: (before) => api.chat(this.id, before),
       newId: () => crypto.randomUUID(),
       now: () => api.now(),
@@ -92,6 +95,12 @@ export class Consultation {
         return;
       case 'CHAT_MESSAGE':
         this.chat.receive(frame.payload);
+        return;
+      case 'RECEIPT':
+        this.chat.receipt(frame.payload);
+        return;
+      case 'MESSAGE_DELETED':
+        this.chat.deleted(frame.payload.messageId);
         return;
       case 'SESSION_STATUS': {
         const { status, participants } = frame.payload;

@@ -36,6 +36,13 @@ export function timeOfDay(iso: string | null, locale?: string): string {
   return text.replace(/\s/g, '\u00a0');
 }
 
+/** `820 bytes`, `12 KB`, `3.4 MB`: as large as a file is. */
+export function fileSize(bytes: number): string {
+  if (bytes < 1_000) return count(bytes, 'byte');
+  if (bytes < 1_000_000) return `${Math.round(bytes / 1_000)} KB`;
+  return `${(bytes / 1_000_000).toFixed(1)} MB`;
+}
+
 /** Up to two letters that stand for a person where there is no picture. */
 export function initials(name: string): string {
   const words = name

@@ -71,10 +71,26 @@ export interface ChatMessage {
   senderId: string;
   senderName: string;
   senderType: string;
+  /** Its number in the consultation. */
+  sequence: number;
   content: string;
+  /** `text`, `image`, `file`, `system`. */
   messageType: string;
   timestamp: string;
+  /** `sent`, `delivered`, `read`. */
+  status: string;
+  attachment?: Attachment;
   clientId?: string | null;
+}
+
+/** The picture or file of a message. */
+export interface Attachment {
+  attachmentId: string;
+  fileName: string;
+  fileSize: number;
+  mimeType: string;
+  width?: number;
+  height?: number;
 }
 
 export interface Page<T> {
@@ -89,6 +105,11 @@ export type ServerFrame =
       payload: { sessionId?: string; userId: string; role: string; status?: string };
     }
   | { type: 'CHAT_MESSAGE'; payload: ChatMessage }
+  | {
+      type: 'RECEIPT';
+      payload: { userId: string; status: string; sequence: number };
+    }
+  | { type: 'MESSAGE_DELETED'; payload: { messageId: string } }
   | {
       type: 'SESSION_STATUS';
       payload: { sessionId: string; status: string; participants: SessionParticipant[] };

@@ -56,6 +56,9 @@ export const HangUpIcon = icon(
 export const LeaveIcon = icon(<path d="M10 4.5H5.5v15H10M14 8l4.5 4-4.5 4M18 12H9.5" />);
 export const CloseIcon = icon(<path d="M6 6l12 12M18 6L6 18" />);
 export const SendIcon = icon(<path d="M4 12l16-7.5-5 15-3.5-6z" />);
+export const ClipIcon = icon(
+  <path d="M19 11.5l-7 7a4.2 4.2 0 0 1-6-6l8-8a2.8 2.8 0 0 1 4 4l-7.5 7.5a1.4 1.4 0 0 1-2-2l6.5-6.5" />,
+);
 export const SpeakerIcon = icon(
   <>
     <path d="M4 9.5v5h3.5L12 18.5v-13L7.5 9.5z" />
