@@ -22,7 +22,7 @@ impl Control {
                         self.notice(after, Some(&after.doctor_id), &Notice::Waiting { waiting });
                     }
                 }
-                Happening::Ended => {
+                Happening::Ended | Happening::Failed => {
                     let status = after.status.as_str();
                     for person in &after.people {
                         self.notice(after, Some(&person.user_id), &Notice::Ended { status });
@@ -36,7 +36,13 @@ impl Control {
                 | Happening::Connected
                 | Happening::Reconnected
                 | Happening::Reconnecting
+                | Happening::ReconnectAttempt
                 | Happening::Disconnected
+                | Happening::ConnectionLost
+                | Happening::DeviceChanged
+                | Happening::Measured
+                | Happening::BothConnected
+                | Happening::Reopened
                 | Happening::Started
                 | Happening::Paused
                 | Happening::Resumed => {}

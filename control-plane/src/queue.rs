@@ -88,7 +88,7 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consultation::{Actor, Step};
+    use crate::consultation::{Actor, Device, Step};
     use crate::testing::planned;
 
     fn step(consultation: &mut Consultation, minute: i64, step: &Step) {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn arrive(user_id: &str) -> Step {
-        Step::Arrive { user_id: user_id.to_owned(), name: None }
+        Step::Arrive { user_id: user_id.to_owned(), name: None, device: Device::default() }
     }
 
     #[test]

@@ -326,7 +326,7 @@ impl From<ChatError> for Problem {
             ChatError::NotAdmitted => Self::new(StatusCode::FORBIDDEN, code, error.to_string()),
             ChatError::NoMessage => Self::not_found("there is no such message"),
             ChatError::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, code, error.to_string())
-                    .retry_after(Duration::from_secs(1)),
+                .retry_after(Duration::from_secs(1)),
             ChatError::Change(error) => error.into(),
         }
     }

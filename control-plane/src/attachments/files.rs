@@ -160,6 +160,8 @@ impl S3 {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&self.bucket)
             .with_region(&self.region)
+            // Services beside Amazon's do not all have it, and we remove one at a time.
+            .with_disable_bulk_delete(true)
             .with_client_options(ClientOptions::new().with_timeout(REQUEST_TIMEOUT))
             .with_retry(retry);
         if !self.endpoint.is_empty() {

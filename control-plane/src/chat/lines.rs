@@ -53,18 +53,21 @@ fn line(after: &Consultation, transition: &Transition) -> Option<String> {
         Happening::Admitted => Some(format!("{} was let in.", name())),
         Happening::SentBack => Some(format!("{} is back in the waiting room.", name())),
         Happening::Left => Some(format!("{} has left.", name())),
+        Happening::ConnectionLost => Some(format!("{} has lost the connection.", name())),
+        Happening::Reopened => Some("The consultation is open again.".to_owned()),
         Happening::Paused => Some("The consultation is paused.".to_owned()),
         Happening::Resumed => Some("The consultation goes on.".to_owned()),
         Happening::Ended => match after.status {
             Status::Completed => Some("The consultation has ended.".to_owned()),
             Status::Cancelled => Some("The consultation was called off.".to_owned()),
-            Status::Failed => Some("The consultation ended: a technical failure.".to_owned()),
             Status::Scheduled
             | Status::Waiting
             | Status::InProgress
             | Status::Paused
+            | Status::Failed
             | Status::NoShow => None,
         },
+        Happening::Failed => Some("The consultation ended: a technical failure.".to_owned()),
         Happening::Created
         | Happening::PatientJoined
         | Happening::DoctorJoined
@@ -74,7 +77,11 @@ fn line(after: &Consultation, transition: &Transition) -> Option<String> {
         | Happening::Connected
         | Happening::Reconnected
         | Happening::Reconnecting
+        | Happening::ReconnectAttempt
         | Happening::Disconnected
+        | Happening::DeviceChanged
+        | Happening::Measured
+        | Happening::BothConnected
         | Happening::Started => None,
     }
 }

@@ -18,6 +18,7 @@ use crate::access::{Caller, NoCaller};
 use crate::channel::limits::{Allowance, Verdict};
 use crate::channel::{End, broken, chat_error};
 use crate::chat::{ChatError, Posting};
+use crate::consultation::Device;
 use crate::control::{ChangeError, Control};
 use crate::frames::{ChatText, MarkPayload, Notice, ServerFrame};
 use crate::live::{CloseReason, Inbox, Listener, Mailbox, Outgoing};
@@ -577,7 +578,8 @@ impl Session {
             Ok(consultation) if caller.takes_part(&consultation) && !caller.is_staff() => {
                 let (user, name) = (&caller.0.user_id, caller.0.name.clone());
                 let actor = caller.actor();
-                control.join(&caller.0.clinic, session_id, &actor, user, name).await
+                let device = Device::default();
+                control.join(&caller.0.clinic, session_id, &actor, user, name, device).await
             }
             Ok(_) => Err(ChangeError::NotFound),
             Err(error) => Err(error),

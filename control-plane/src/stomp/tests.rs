@@ -226,8 +226,13 @@ async fn two_stomp_clients_chat_and_hear_each_other(database: Database) {
         }
     }
     second.send("ACK", &[("id", &ack), ("receipt", "acked")], "").await;
-    let receipt = doc.next_of("RECEIPT").await;
-    assert_eq!((&receipt["userId"], &receipt["status"]), (&json!("pat"), &json!("delivered")));
+    loop {
+        let receipt = doc.next_of("RECEIPT").await;
+        if receipt["userId"] == "pat" {
+            assert_eq!(receipt["status"], "delivered");
+            break;
+        }
+    }
     let (_, history) = served.world.get(&path(id, "/chat?limit=200"), &doctor()).await;
     let messages = history["items"].as_array().expect("messages").iter();
     let of = |who: &str| messages.clone().filter(|m| m["senderId"] == who).collect::<Vec<_>>();
@@ -306,7 +311,13 @@ async fn a_person_hears_what_concerns_it_without_a_topic() {
     }
     let admit = json!({"userId": "pat"});
     served.world.post(&path(second, "/admit"), &doctor(), admit).await;
-    assert_eq!(pat.next_of("NOTIFICATION").await["kind"], "admitted");
+    loop {
+        let told = pat.next_of("NOTIFICATION").await;
+        if told["kind"] == "admitted" {
+            break;
+        }
+        assert_eq!((&told["kind"], &told["sessionId"]), (&json!("ended"), &json!(first)));
+    }
     // A message while the topic is not open: that there is one, and not a word of it.
     served.world.post(&path(second, "/chat"), &doctor(), json!({"content": "CANARY"})).await;
     let told = pat.next_of("NOTIFICATION").await;
@@ -411,9 +422,15 @@ async fn hostile_clients_get_errors_and_then_the_end() {
     let control = &served.world.plane.control;
     let stored = control.db.count_messages(id).await.expect("counts");
     assert_eq!(usize::try_from(stored), Ok(confirmed.len()));
-    let body = json!({"content": "one more"});
-    let (status, problem) = served.world.post(&path(id, "/chat"), &patient(), body).await;
-    assert_eq!((status, &problem["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    // By HTTP it is the same allowance.
+    let mut answers = Vec::new();
+    while answers.len() < 400 && answers.last() != Some(&StatusCode::TOO_MANY_REQUESTS) {
+        let body = json!({"content": "one more"});
+        let (status, problem) = served.world.post(&path(id, "/chat"), &patient(), body).await;
+        assert!(status == StatusCode::CREATED || problem["code"] == "rate_limited", "{problem}");
+        answers.push(status);
+    }
+    assert_eq!(answers.last(), Some(&StatusCode::TOO_MANY_REQUESTS));
 }
 
 #[tokio::test]
