@@ -344,15 +344,6 @@ impl Db {
         Ok(row.sequence)
     }
 
-    /// How many messages people wrote.
-    #[allow(dead_code, reason = "for the summary of a consultation")]
-    pub(crate) async fn count_messages(&self, session_id: Uuid) -> Result<i64, sqlx::Error> {
-        const SQL: &str = "SELECT COUNT(*) AS sequence FROM chat_messages WHERE session_id = $1 \
-            AND message_type <> 'system' AND is_deleted = $2";
-        let mut reader = self.read().await?;
-        Ok(fetch!(&mut reader, fetch_one, SequenceRow, SQL, session_id, false)?.sequence)
-    }
-
     /// Hides a message from everyone; the row stays until its time is over. `false` = it is not
     /// there (any more), or not this person's.
     pub(crate) async fn delete_message(
