@@ -196,6 +196,7 @@ impl Control {
         Ok(Tried::Done(after))
     }
 
+    /// The gate of `live` is held.
     pub(crate) async fn load(
         &self,
         live: &LiveSession,

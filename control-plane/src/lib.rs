@@ -192,13 +192,12 @@ impl ControlPlane {
         let db = Db::open(&config.database_url).await?;
         let sinks = config.rabbitmq.iter().map(|_| events::Sink::RabbitMq).collect();
         let files = Files::new(&config.objects)?;
-        let (chat, jobs) = Writer::new();
         let control = Control {
             limiters: api::Limiters::new(&config.limits),
             pulse: health::Pulse::default(),
             config,
             db,
-            chat,
+            chat: Writer::new(),
             files,
             uploads: Semaphore::new(attachments::UPLOADS),
             live: Live::default(),
@@ -217,13 +216,12 @@ impl ControlPlane {
             let live = control.live.enter(consultation.id);
             live.inner().consultation = Some(Arc::new(consultation));
         }
-        let control = Arc::new(control);
-        tokio::spawn(chat::writer::run(Arc::downgrade(&control), jobs));
-        Ok(Self { control })
+        Ok(Self { control: Arc::new(control) })
     }
 
     /// The doors: `/api/…` and `/ws/consultation`.
     pub fn router(&self) -> axum::Router {
+        self.control.chat.begin(&self.control);
         api::router(self.clone()).merge(stomp::router(self.clone()))
     }
 
@@ -281,6 +279,7 @@ impl ControlPlane {
     /// Closes the database; whatever is asked afterwards fails.
     pub async fn close(&self) {
         self.control.retry_unsaved().await;
+        self.control.chat.begin(&self.control);
         self.control.chat.flush().await;
         self.control.db.close().await;
     }

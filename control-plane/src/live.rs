@@ -207,7 +207,7 @@ impl LiveSession {
         let online = self.online();
         for listener in self.inner().listeners.iter() {
             let sees = |who: &&String| match viewer(consultation, listener) {
-                Viewer::Everything => true,
+                Viewer::Staff | Viewer::Everything => true,
                 Viewer::Outside(me) => **who == *me || **who == consultation.doctor_id,
             };
             let online = online.iter().filter(sees).cloned().collect();

@@ -391,6 +391,8 @@ async fn what_was_measured_is_stored_after_the_end(database: Database) {
     let room = session["roomName"].as_str().expect("a room").to_owned();
     let control = &served.world.plane.control;
     assert_eq!(served.post(id, "/end", &doctor(), Value::Null).await, StatusCode::OK);
+    // The line about the end is written first.
+    control.chat.flush().await;
     assert!(control.live.find(id).is_none(), "nobody has it in memory");
     let stay = Stay {
         seconds: 60,

@@ -5,7 +5,7 @@
 //! the transactions grow instead of the waiting. Nothing is told or acknowledged before.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -55,25 +55,35 @@ enum Done {
 }
 
 /// The way to the writer.
-#[derive(Debug)]
-pub(crate) struct Writer(mpsc::Sender<Job>);
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Job>,
+    /// The other end, until the task begins.
+    jobs: Mutex<Option<mpsc::Receiver<Job>>>,
+}
 
 impl Writer {
-    /// The writer's two ends; its task is begun by [`run`].
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Job>) {
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
-        (Self(sender), receiver)
+    pub(crate) fn new() -> Self {
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED);
+        Self { queue, jobs: Mutex::new(Some(jobs)) }
+    }
+
+    /// Begins the task, once.
+    pub(crate) fn begin(&self, control: &Arc<Control>) {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(jobs) = jobs {
+            tokio::spawn(run(Arc::downgrade(control), jobs));
+        }
     }
 
     /// Puts something into the queue; nobody waits for room in it.
     pub(crate) fn give(&self, job: Job) -> Result<(), ChatError> {
-        self.0.try_send(job).map_err(|_| ChatError::Change(ChangeError::Busy))
+        self.queue.try_send(job).map_err(|_| ChatError::Change(ChangeError::Busy))
     }
 
     /// Waits until everything that was given before is done.
     pub(crate) async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.0.send(Job::Flush(done)).await.is_ok() {
+        if self.queue.send(Job::Flush(done)).await.is_ok() {
             // Gone without an answer: it is at its end, too.
             let _ = wait.await;
         }
@@ -81,7 +91,7 @@ impl Writer {
 }
 
 /// Stores and tells until nobody is left who could give it anything.
-pub(crate) async fn run(control: Weak<Control>, mut jobs: mpsc::Receiver<Job>) {
+async fn run(control: Weak<Control>, mut jobs: mpsc::Receiver<Job>) {
     let mut later: VecDeque<Job> = VecDeque::new();
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
