@@ -37,8 +37,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use admin::Admin;
-pub(crate) use events::Events;
 pub(crate) use chat::Chat;
+pub(crate) use events::Events;
 pub(crate) use forms::parse_period;
 pub(crate) use http::Http;
 pub(crate) use limits::Limits;
