@@ -15,6 +15,13 @@ fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_bedside").into()
 }
 
+/// A server that answers: it has opened its database by then, which a bound port does not tell.
+async fn started(url: &str, more: &[(&str, String)]) -> Server {
+    let server = Server::start(binary(), url, more).expect("a server");
+    assert_eq!(get(&server, "/version", &[]).await.0, 200);
+    server
+}
+
 fn run(arguments: &[&str], database_url: &str) -> Output {
     Command::new(binary())
         .args(arguments)
@@ -62,7 +69,7 @@ async fn get(server: &Server, path: &str, headers: &[(&str, &str)]) -> (u16, Str
 
 /// Saves beside a server that is being written to, restores elsewhere, and asks there.
 async fn survives(from: &str, to: &str, home: &Path) {
-    let server = Server::start(binary(), from, &[]).expect("a server");
+    let server = started(from, &[]).await;
     let made = create(&server).await;
     let before = session(&server, &made).await;
     assert_eq!(before.0, 200);
@@ -91,7 +98,7 @@ async fn survives(from: &str, to: &str, home: &Path) {
 
     let restored = run(&["restore", file], to);
     assert!(restored.status.success(), "{}", words(&restored));
-    let server = Server::start(binary(), to, &[]).expect("a server on the copy");
+    let server = started(to, &[]).await;
     assert_eq!(session(&server, &made).await, before);
     create(&server).await;
 }
@@ -133,7 +140,7 @@ fn refuses_newer(url: &str) {
 async fn a_newer_schema_is_refused_on_sqlite() {
     let home = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", home.path().join("bedside.db").display());
-    drop(Server::start(binary(), &url, &[]).expect("a server"));
+    drop(started(&url, &[]).await);
     let pool = sqlx::SqlitePool::connect(&url).await.expect("the database");
     sqlx::query(NEWER).execute(&pool).await.expect("a row");
     pool.close().await;
@@ -144,7 +151,7 @@ async fn a_newer_schema_is_refused_on_sqlite() {
 async fn a_newer_schema_is_refused_on_postgres() {
     let postgres = Postgres::start().expect("a PostgreSQL");
     let url = postgres.url();
-    drop(Server::start(binary(), &url, &[]).expect("a server"));
+    drop(started(&url, &[]).await);
     let pool = sqlx::PgPool::connect(&url).await.expect("the database");
     sqlx::query(NEWER).execute(&pool).await.expect("a row");
     pool.close().await;
@@ -156,7 +163,7 @@ async fn the_operators_doors_leave_the_public_port() {
     let home = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", home.path().join("bedside.db").display());
     let doors = ["/metrics", "/readyz", "/livez"];
-    let server = Server::start(binary(), &url, &[]).expect("a server");
+    let server = started(&url, &[]).await;
     for door in doors {
         assert_eq!(get(&server, door, &[]).await.0, 200, "{door}");
     }
@@ -164,7 +171,7 @@ async fn the_operators_doors_leave_the_public_port() {
 
     let admin = format!("127.0.0.1:{}", bedside_faults::free_port().expect("a port"));
     let listen = [("BEDSIDE_ADMIN__LISTEN", admin.clone())];
-    let server = Server::start(binary(), &url, &listen).expect("a server");
+    let server = started(&url, &listen).await;
     for door in doors {
         assert_eq!(get(&server, door, &[]).await.0, 404, "{door}");
         let answer = reqwest::get(format!("http://{admin}{door}")).await.expect("an answer");
@@ -175,6 +182,13 @@ async fn the_operators_doors_leave_the_public_port() {
     for name in ["bedside_rooms ", "bedside_consultations{status=", "bedside_control_joins_total "]
     {
         assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+    let rules = include_str!("../deploy/prometheus/alerts.yml");
+    let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let named: Vec<&str> = words.filter(|word| word.starts_with("bedside_")).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(metrics.contains(name), "a rule is about {name}, which is not there");
     }
     // Nothing else is served there.
     let pages = reqwest::get(format!("http://{admin}{SESSIONS}")).await.expect("an answer");
@@ -201,14 +215,14 @@ async fn only_trusted_proxies_name_addresses() {
         ("BEDSIDE_LIMITS__ADDRESS_PER_SECOND", "1".to_owned()),
         ("BEDSIDE_LIMITS__ADDRESS_BURST", "2".to_owned()),
     ];
-    let server = Server::start(binary(), &url, &limits).expect("a server");
+    let server = started(&url, &limits).await;
     // Invented addresses do not help: all ten come from one.
     assert!(through(&server).await < 5);
     drop(server);
 
     let [per_second, burst] = limits;
     let trusted = ("BEDSIDE_PROXIES__TRUSTED", "127.0.0.0/8".to_owned());
-    let server = Server::start(binary(), &url, &[per_second, burst, trusted]).expect("a server");
+    let server = started(&url, &[per_second, burst, trusted]).await;
     assert_eq!(through(&server).await, 10);
     // What a client writes left of what its proxy saw is not read.
     let mut refused = 0;

@@ -34,7 +34,7 @@ static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 const MAX_KEY_LEN: usize = 255;
 /// The longest body under a key; what the route takes is still the route's own limit.
-const MAX_BODY: usize = 32 * 1024 * 1024;
+const MAX_BODY: usize = 64 * 1024 * 1024;
 /// The longest answer that is kept.
 const MAX_ANSWER: u64 = 1024 * 1024;
 /// How long an answer is kept.
