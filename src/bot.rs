@@ -17,7 +17,7 @@ const ASK: Duration = Duration::from_millis(300);
 pub(crate) async fn stay(control: ControlPlane, session: Uuid) {
     loop {
         match control.join(DEFAULT_CLINIC, session, USER).await {
-            Ok(Joined::Waiting { .. }) => {}
+            Ok(Joined::Waiting { .. }) | Err(ChangeError::PaymentRequired) => {}
             Ok(Joined::Room(access)) => visit(&access).await,
             Err(ChangeError::Refused(_) | ChangeError::NotFound) => break,
             Err(error @ (ChangeError::Database(_) | ChangeError::Busy)) => {

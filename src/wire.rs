@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bedside_control_plane::backup::Lasting;
-use bedside_control_plane::{ControlConfig, ControlPlane, RabbitConfig};
+use bedside_control_plane::{ControlConfig, ControlPlane, PaymentsConfig, RabbitConfig};
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
@@ -191,6 +191,8 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         rabbitmq: rabbit_config(config),
         events_clinic: config.events.clinic.clone(),
         naive_timezone: config.events.naive_timezone,
+        billing: config.billing.charges(),
+        payments: PaymentsConfig { required: config.payments.required },
         chat: config.chat.settings(),
         objects: config.objects.place(config.database_url.reveal()),
         ..ControlConfig::default()

@@ -49,6 +49,7 @@ impl ChatError {
             Self::NoMessage | Self::Change(ChangeError::NotFound) => "not_found",
             Self::TooMany => "rate_limited",
             Self::Change(ChangeError::Refused(_)) => "session_over",
+            Self::Change(ChangeError::PaymentRequired) => "payment_required",
             Self::Change(ChangeError::Database(_) | ChangeError::Busy) => "unavailable",
         }
     }

@@ -35,6 +35,9 @@ pub enum ChangeError {
     /// The consultation is not in the right state.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its patient has not paid.
+    #[error("the appointment of this consultation is not paid")]
+    PaymentRequired,
     /// The database does not answer.
     #[error("the database does not answer")]
     Database(#[source] sqlx::Error),
@@ -230,7 +233,8 @@ impl Control {
         after.due_at = timers::due(after, &self.config.timers).map(|due| due.at);
         let events = events::told_by(after, &all);
         let along = Along { events: &events, sinks: &self.sinks, message };
-        let saved = self.db.save_session(after, expected, &all, &along, store::now());
+        let billing = self.config.billing;
+        let saved = self.db.save_session(after, expected, &all, &along, billing, store::now());
         match self.within(saved).await {
             Ok(Saved::Yes) => {
                 live.inner().unsaved.clear();

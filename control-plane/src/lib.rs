@@ -31,16 +31,20 @@ pub mod token;
 mod access;
 mod api;
 mod attachments;
+mod billing;
 mod channel;
 mod chat;
 mod control;
 mod doorkeeper;
 #[allow(dead_code, reason = "the first sink uses the rest")]
 mod events;
+mod feedback;
 mod frames;
 mod links;
 mod live;
 mod notices;
+mod payments;
+mod prices;
 mod queue;
 mod rooms;
 mod sessions;
@@ -65,10 +69,12 @@ pub use api::{Rate, RequestLimits, as_problems};
 pub use attachments::{Objects, OpenFilesError, S3};
 pub use bedside_signaling::Private;
 pub use bedside_signaling::token::KeyPair;
+pub use billing::{BillingConfig, Currency, Money};
 pub use chrono_tz::Tz as Timezone;
 pub use control::ChangeError;
 pub use events::amqp::RabbitConfig;
 pub use links::{Exchanged, Link, LinkError, NewLink};
+pub use payments::PaymentsConfig;
 pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
 pub use store::OpenError;
 pub use timers::Timers;
@@ -124,6 +130,10 @@ pub struct ControlConfig {
     pub events_clinic: String,
     /// The zone of times in messages that name none.
     pub naive_timezone: Timezone,
+    /// What costs something although it was not completed.
+    pub billing: BillingConfig,
+    /// Who must have paid before coming in.
+    pub payments: PaymentsConfig,
     /// The chat.
     pub chat: ChatConfig,
     /// Where files and pictures are kept.
@@ -174,6 +184,8 @@ impl Default for ControlConfig {
             rabbitmq: None,
             events_clinic: token::DEFAULT_CLINIC.to_owned(),
             naive_timezone: Timezone::UTC,
+            billing: BillingConfig::default(),
+            payments: PaymentsConfig::default(),
             chat: ChatConfig::default(),
             objects: Objects::default(),
         }

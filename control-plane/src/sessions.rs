@@ -46,6 +46,13 @@ pub struct NewSession {
     pub max_participants: Option<i64>,
 }
 
+impl NewSession {
+    /// Could a consultation be made of it?
+    pub(crate) fn check(&self) -> Result<(), CreateError> {
+        planned("", self).map(drop)
+    }
+}
+
 /// Why a consultation was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
@@ -209,6 +216,8 @@ impl Control {
         name: Option<Private<String>>,
         device: Device,
     ) -> Result<Joined, ChangeError> {
+        let consultation = self.look(clinic, id).await?;
+        self.must_be_paid(&consultation, user_id).await?;
         let step = Step::Arrive { user_id: user_id.to_owned(), name, device };
         let consultation = self.step(clinic, id, actor, &step).await?;
         if !consultation.may_enter(user_id) {

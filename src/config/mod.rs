@@ -10,6 +10,7 @@
 //! must not pass for "not set".
 
 mod admin;
+mod billing;
 mod chat;
 mod environment;
 mod events;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use admin::Admin;
+pub(crate) use billing::{Billing, Payments};
 pub(crate) use chat::Chat;
 pub(crate) use events::Events;
 pub(crate) use forms::parse_period;
@@ -102,6 +104,10 @@ pub(crate) struct Config {
     /// What the operator should know at start.
     #[serde(skip)]
     pub(crate) notes: Vec<Note>,
+    /// What costs something although it was not completed.
+    pub(crate) billing: Billing,
+    /// Who must have paid before coming in.
+    pub(crate) payments: Payments,
     /// Messages, files and pictures of consultations.
     pub(crate) chat: Chat,
     /// Where files and pictures are kept.
@@ -127,6 +133,8 @@ impl Default for Config {
             video: Video::default(),
             notes: Vec::new(),
             events: Events::default(),
+            billing: Billing::default(),
+            payments: Payments::default(),
             chat: Chat::default(),
             objects: Objects::default(),
         }

@@ -220,6 +220,14 @@ pub(crate) async fn summary(
     let consultation = own(&state, &caller, &id).await?;
     let control = &state.control;
     let messages = control.within(control.db.count_messages(consultation.id)).await?;
+    let feedback = control.feedback(&consultation).await?;
+    let charged = match caller.0.role {
+        // Money is between the patient and the clinic.
+        ApiRole::Guest => None,
+        ApiRole::Doctor | ApiRole::Patient | ApiRole::Service | ApiRole::Admin => {
+            control.amount_charged(&consultation).await?
+        }
+    };
     Ok(Json(SummaryView {
         session_id: consultation.id,
         appointment_id: consultation.appointment_id.clone(),
@@ -235,9 +243,11 @@ pub(crate) async fn summary(
         end_reason: consultation.end_reason.clone(),
         chat_message_count: messages,
         prescription_id: None,
-        feedback_submitted: false,
-        amount_charged: None,
-        currency: None,
+        feedback_submitted: feedback.is_some(),
+        // As it is written, `500.00`: no float comes between.
+        amount_charged: charged
+            .and_then(|charged| serde_json::value::RawValue::from_string(charged.to_string()).ok()),
+        currency: charged.map(|charged| charged.currency.as_str().to_owned()),
     }))
 }
 

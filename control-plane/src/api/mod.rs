@@ -5,9 +5,15 @@
 //! clinic is forbidden (403).
 
 mod appointments;
+mod billing;
+#[cfg(test)]
+mod billing_tests;
 mod chat;
 mod cors;
 mod docs;
+mod feedback;
+#[cfg(test)]
+mod feedback_tests;
 mod health;
 mod history;
 mod idempotency;
@@ -17,6 +23,9 @@ mod older;
 #[cfg(test)]
 mod older_tests;
 mod openapi;
+mod payments;
+#[cfg(test)]
+mod payments_tests;
 pub(crate) mod problem;
 mod reports;
 #[cfg(test)]
@@ -81,6 +90,9 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/attachments", post(chat::upload).layer(DefaultBodyLimit::disable()))
         .route("/attachments/{attachment}", get(chat::download))
         .route("/links", post(links::create))
+        .route("/billing", get(billing::billing))
+        .route("/feedback", get(feedback::read).post(feedback::give).patch(feedback::show))
+        .route("/feedback/response", post(feedback::answer))
         .route("/channel", get(channel::session));
     Router::new()
         .merge(docs::router())
@@ -95,6 +107,15 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/api/v1/consultations/history", get(history::history))
         .route("/api/v1/consultations/sessions", post(sessions::create).get(sessions::list))
         .nest("/api/v1/consultations/sessions/{id}", session)
+        .route("/api/v1/consultations/doctors/{doctor_id}/feedback", get(feedback::of_doctor))
+        .route(
+            "/api/v1/consultations/pricing/{doctor_id}",
+            get(billing::prices).put(billing::put_price),
+        )
+        .route(
+            "/api/v1/consultations/appointments/{appointment_id}/payment",
+            get(payments::read).post(payments::verify),
+        )
         .route("/api/{*rest}", any(unknown_path))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))

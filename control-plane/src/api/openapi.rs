@@ -3,7 +3,8 @@
 use utoipa::OpenApi as _;
 
 use super::{
-    appointments, chat, health, history, links, reports, sessions, standing, video, video_calls,
+    appointments, billing, chat, feedback, health, history, links, payments, reports, sessions,
+    standing, video, video_calls,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -39,6 +40,16 @@ use super::{
         chat::remove,
         chat::upload,
         chat::download,
+        billing::prices,
+        billing::put_price,
+        billing::billing,
+        payments::read,
+        payments::verify,
+        feedback::give,
+        feedback::read,
+        feedback::answer,
+        feedback::show,
+        feedback::of_doctor,
         links::exchange,
         links::create,
         links::revoke,

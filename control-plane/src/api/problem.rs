@@ -183,6 +183,11 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::NotFound => Self::not_found("there is no such consultation"),
             ChangeError::Refused(refusal) => refusal.into(),
+            ChangeError::PaymentRequired => Self::new(
+                StatusCode::PAYMENT_REQUIRED,
+                "payment_required",
+                "the payment of this appointment is not confirmed yet",
+            ),
             ChangeError::Database(_) | ChangeError::Busy => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",

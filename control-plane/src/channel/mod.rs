@@ -414,7 +414,10 @@ impl Line {
             ChangeError::NotFound => {
                 self.refuse("not_found", "there is no such consultation").await
             }
-            ChangeError::Refused(_) | ChangeError::Database(_) | ChangeError::Busy => {
+            ChangeError::Refused(_)
+            | ChangeError::PaymentRequired
+            | ChangeError::Database(_)
+            | ChangeError::Busy => {
                 self.say(ServerFrame::error("unavailable", "try again")).await;
                 End::Ours(CloseReason::TooSlow)
             }

@@ -9,13 +9,18 @@
 //! half-way for want of the lock.
 
 mod backup;
+mod billing;
+#[cfg(test)]
+mod billing_tests;
 mod chat;
+mod feedback;
 mod happenings;
 mod history;
 mod idempotency;
 mod links;
 #[allow(dead_code, reason = "the first sink uses the rest")]
 pub(crate) mod outbox;
+mod payments;
 mod people;
 mod reports;
 mod sessions;
@@ -33,13 +38,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub(crate) use backup::{Whole, check_sqlite};
+pub(crate) use billing::{Bill, DoctorPrice};
 pub(crate) use chat::{
     AttachmentRow, Marked, MessageKind, MessageRow, NewMark, NewMessage, Posted, Receipt,
 };
+pub(crate) use feedback::{Feedback, FeedbackPage, Impression};
 pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;
 pub(crate) use idempotency::Claim;
 pub(crate) use links::LinkRow;
+pub(crate) use payments::Payment;
 pub(crate) use reports::ReportRow;
 pub(crate) use sessions::{Page, Saved};
 

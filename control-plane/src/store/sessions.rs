@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::outbox::{Along, store_along};
 use super::{Connected, Db, execute, fetch, unknown_word};
 use crate::Private;
+use crate::billing::BillingConfig;
 use crate::consultation::{Consultation, Happening, Mode, PersonRole, Quality, Status, Transition};
 
 macro_rules! columns {
@@ -313,6 +314,7 @@ impl Db {
         expected_revision: i64,
         made: &[Transition],
         along: &Along<'_>,
+        billing: BillingConfig,
         now: DateTime<Utc>,
     ) -> Result<Saved, sqlx::Error> {
         const SQL: &str = "UPDATE consultation_sessions SET status = $3, patient_joined_at = $4, \
@@ -362,6 +364,10 @@ impl Db {
         super::people::save(&mut tx, consultation, now).await?;
         for transition in made {
             super::happenings::append(&mut tx, consultation.id, transition).await?;
+        }
+        let ended = |made: &Transition| made.to.is_over() && !made.from.is_over();
+        if made.iter().any(ended) && consultation.status.is_over() {
+            super::billing::fix_amount(&mut tx, consultation, billing, now).await?;
         }
         if let Some(end) = consultation.actual_end {
             super::links::end_with_session(&mut tx, consultation.id, end).await?;

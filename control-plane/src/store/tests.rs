@@ -3,6 +3,7 @@
 use super::outbox::{Along, MessageId};
 use super::*;
 use crate::Private;
+use crate::billing::BillingConfig;
 use crate::consultation::{
     Actor, Consultation, Device, Happening, Mode, PersonRole, Status, Step, Transition,
 };
@@ -76,7 +77,9 @@ async fn a_message_takes_effect_once(database: Database) {
     assert!(db.session("demo", other.id).await.expect("reads").is_none());
     let mut after = visit.clone();
     after.revision += 1;
-    let saved = db.save_session(&after, visit.revision, &[], &along, now()).await.expect("reads");
+    let billing = BillingConfig::default();
+    let saved = db.save_session(&after, visit.revision, &[], &along, billing, now());
+    let saved = saved.await.expect("reads");
     assert_eq!(saved, Saved::Repeated);
     let stored = db.session("demo", visit.id).await.expect("reads").expect("there");
     assert_eq!(stored.revision, visit.revision);
@@ -98,7 +101,7 @@ async fn one_relay_sends_for_a_sink(database: Database) {
     assert!(lease(first, at, end).await);
 }
 
-fn consultation(clinic: &str, appointment_id: Option<&str>) -> Consultation {
+pub(super) fn consultation(clinic: &str, appointment_id: Option<&str>) -> Consultation {
     let now = now();
     Consultation {
         id: Uuid::new_v4(),
@@ -147,7 +150,7 @@ fn created(consultation: &Consultation) -> Transition {
     }
 }
 
-async fn insert(db: &Db, consultation: &Consultation) -> bool {
+pub(super) async fn insert(db: &Db, consultation: &Consultation) -> bool {
     db.insert_session(consultation, &created(consultation), &Along::default())
         .await
         .expect("inserts")
@@ -157,10 +160,12 @@ async fn take(db: &Db, consultation: &mut Consultation, step: &Step) -> Saved {
     let before = consultation.revision;
     let made = consultation.apply(now(), &Actor::Server, step).expect("possible");
     consultation.revision += 1;
-    db.save_session(consultation, before, &made, &Along::default(), now()).await.expect("saves")
+    let (along, billing) = (Along::default(), BillingConfig::default());
+    let saved = db.save_session(consultation, before, &made, &along, billing, now());
+    saved.await.expect("saves")
 }
 
-fn arrive(user_id: &str) -> Step {
+pub(super) fn arrive(user_id: &str) -> Step {
     Step::Arrive { user_id: user_id.to_owned(), name: None, device: Device::default() }
 }
 
@@ -466,8 +471,9 @@ async fn both_schemas_have_the_same_columns() {
         AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY m.name, c.cid";
     const POSTGRES: &str = "SELECT CAST(table_name AS TEXT) AS table_name, \
         CAST(column_name AS TEXT) AS column_name FROM information_schema.columns \
+        JOIN information_schema.tables USING (table_schema, table_name) \
         WHERE table_schema = 'public' AND table_name NOT LIKE '\\_sqlx%' \
-        ORDER BY table_name, ordinal_position";
+        AND table_type = 'BASE TABLE' ORDER BY table_name, ordinal_position";
     let sqlite = Database::sqlite();
     let postgres = Database::postgres().await;
     let mut names = Vec::new();

@@ -156,7 +156,11 @@ impl Hand<'_> {
                 Ok(Effect::Done)
             }
             Err(ChangeError::NotFound) => Ok(Effect::NotYet("there is no such consultation")),
-            Err(error @ (ChangeError::Database(_) | ChangeError::Busy)) => Err(error),
+            Err(
+                error @ (ChangeError::PaymentRequired
+                | ChangeError::Database(_)
+                | ChangeError::Busy),
+            ) => Err(error),
         }
     }
 
