@@ -156,12 +156,29 @@ describe('joining', () => {
   });
 });
 
+describe('feedback', () => {
+  const FEEDBACK = '/api/v1/consultations/sessions/s1/feedback';
+
+  it('is given in one request, and a second one is a conflict', async () => {
+    answers[FEEDBACK] = [{ status: 201 }, { status: 409, body: { code: 'feedback_given' } }];
+    const asked = api();
+    const feedback = { overallRating: 5, feedbackTags: ['On-time'] };
+    await asked.giveFeedback('s1', feedback);
+    expect(calls.at(-1)).toMatchObject({ path: FEEDBACK, method: 'POST', body: feedback });
+    expect(await problemOf(asked.giveFeedback('s1', feedback))).toMatchObject({ kind: 'changed' });
+  });
+});
+
 describe('kinds', () => {
   it('never calls a refusal a fault of the server', () => {
     const plain = (status: number) => kindOf(status, '');
     expect([401, 403, 404].map(plain)).toEqual(['refused', 'refused', 'refused']);
     expect([429, 503].map(plain)).toEqual(['busy', 'busy']);
     expect([400, 500, 502].map(plain)).toEqual(['server', 'server', 'server']);
+  });
+
+  it('knows a missing payment', () => {
+    expect(kindOf(402, 'payment_required')).toBe('unpaid');
   });
 
   it('tells the end from other conflicts', () => {

@@ -62,6 +62,17 @@ describe('the patient’s visit', () => {
     expect(step(failed, { type: 'ENTER' })).toMatchObject({ problem: null });
   });
 
+  it('keeps saying that a payment is missing while it looks again', () => {
+    const unpaid = run(
+      { type: 'OPENED' },
+      { type: 'ENTER' },
+      { type: 'ENTER_FAILED', kind: 'unpaid' },
+    );
+    const again = step(unpaid, { type: 'ENTER' });
+    expect(again).toEqual({ at: 'check', entering: true, problem: 'unpaid' });
+    expect(step(again, { type: 'WAIT', position: 1 }).at).toBe('waiting');
+  });
+
   it('ends for good', () => {
     const ended = run({ type: 'OPENED' }, { type: 'OVER' });
     const late: VisitEvent[] = [

@@ -1,9 +1,11 @@
 // The doctor's page: the day's list, the call, and what comes after it.
 
+import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
+import type { Api } from '../shared/api';
 import type { CallModel } from '../shared/call/model';
 import { CallScreen } from '../shared/call/screen';
-import { between, count, spoken, timeOfDay } from '../shared/format';
+import { between, count, money, spoken, timeOfDay } from '../shared/format';
 import { DeviceCheck } from '../shared/media/check';
 import { isOver, type Session, type WaitingPerson } from '../shared/types';
 import { CheckIcon } from '../shared/ui/icons';
@@ -272,10 +274,26 @@ function FinishedView(props: { controller: DeskController; session: Session | un
           {session?.patient.name ?? 'The patient'}
           {duration === null ? '' : ` · ${spoken(duration)}`}
         </p>
+        {session && <Charged key={session.sessionId} api={controller.api} session={session} />}
         <button type="button" class="button button-main" onClick={() => controller.toList()}>
           Back to your consultations
         </button>
       </Card>
     </Page>
   );
+}
+
+/** What the consultation cost, where it has a price. */
+function Charged(props: { api: Api; session: Session }) {
+  const words = useSignal('');
+  useEffect(() => {
+    void props.api.billing(props.session.sessionId).then(
+      ({ amountCharged, currency }) => {
+        if (amountCharged !== null && currency !== null) words.value = money(amountCharged, currency);
+      },
+      // It is in the books; the doctor need not hear that this page could not look it up.
+      () => undefined,
+    );
+  }, []);
+  return words.value === '' ? null : <Status>Charged: {words.value}</Status>;
 }

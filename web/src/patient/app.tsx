@@ -4,10 +4,11 @@ import { useEffect } from 'preact/hooks';
 import { CallScreen } from '../shared/call/screen';
 import { between, spoken, timeOfDay } from '../shared/format';
 import { DeviceCheck } from '../shared/media/check';
-import { isVoiceOnly, type Session } from '../shared/types';
+import { isVoiceOnly, type Session, tookPlace } from '../shared/types';
 import { Avatar, Busy, Card, Elapsed, Notice, Page, Status, Title } from '../shared/ui/parts';
 import { problemWords } from '../shared/words';
 import type { VisitController } from './controller';
+import { FeedbackForm } from './feedback-form';
 import type { Visit } from './visit';
 
 export function App(props: { controller: VisitController }) {
@@ -37,7 +38,7 @@ export function App(props: { controller: VisitController }) {
     case 'left':
       return <LeftView controller={controller} visit={visit} session={session} />;
     case 'ended':
-      return <EndedView session={session} />;
+      return <EndedView controller={controller} session={session} />;
   }
 }
 
@@ -120,7 +121,9 @@ function CheckView(props: {
           </button>
           <p class="hint">
             {visit.entering
-              ? 'One moment…'
+              ? visit.problem === 'unpaid'
+                ? 'Looking for your payment…'
+                : 'One moment…'
               : 'You come to the waiting room first. Your doctor lets you in.'}
           </p>
         </div>
@@ -232,8 +235,9 @@ function LeftView(props: {
   );
 }
 
-function EndedView(props: { session: Session }) {
+function EndedView(props: { controller: VisitController; session: Session }) {
   const { session } = props;
+  const { api } = props.controller;
   const duration = between(session.actualStartTime, session.actualEndTime);
   return (
     <Page>
@@ -245,6 +249,9 @@ function EndedView(props: { session: Session }) {
             : `It took ${spoken(duration)}. Thank you for your visit.`}
         </p>
         <p class="hint">Your camera and microphone are off. You can close this page.</p>
+        {api.me.role === 'patient' && tookPlace(session) && (
+          <FeedbackForm api={api} session={session} />
+        )}
       </Card>
     </Page>
   );

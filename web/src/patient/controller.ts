@@ -17,6 +17,8 @@ import { START, step, type VisitEvent } from './visit';
 /** How long an open camera question may hold up the entry into an admitted call. */
 const CAMERA_WITHIN_MS = 8_000;
 const ASK_AGAIN_MS = 3_000;
+/** How often it is asked again whether the payment is confirmed. */
+const PAID_AGAIN_MS = 8_000;
 
 export class VisitController {
   readonly visit = signal(START);
@@ -166,8 +168,15 @@ export class VisitController {
     this.#dispatch({ type: 'ENTER_FAILED', kind });
     const { at } = this.visit.value;
     if (at === 'check') forget();
+    if (at === 'check' && kind === 'unpaid') setTimeout(() => void this.#tryPaid(), PAID_AGAIN_MS);
     // In the waiting room the channel shows the trouble; the question is repeated quietly.
     if (at === 'waiting') setTimeout(() => this.#knock(), ASK_AGAIN_MS);
+  }
+
+  // The person wanted to come in and still does: a confirmed payment lets it in without a press.
+  async #tryPaid(): Promise<void> {
+    const visit = this.visit.value;
+    if (visit.at === 'check' && visit.problem === 'unpaid') await this.enter();
   }
 
   async #goIn(

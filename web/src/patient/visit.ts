@@ -39,7 +39,7 @@ export function step(visit: Visit, event: VisitEvent): Visit {
     case 'REFUSED':
       return { at: 'refused', kind: event.kind };
     case 'ENTER':
-      return visit.at === 'check' ? { at: 'check', entering: true, problem: null } : visit;
+      return visit.at === 'check' ? { at: 'check', entering: true, problem: kept(visit) } : visit;
     case 'ENTER_FAILED':
       return visit.at === 'check' ? { at: 'check', entering: false, problem: event.kind } : visit;
     case 'WAIT':
@@ -57,6 +57,11 @@ export function step(visit: Visit, event: VisitEvent): Visit {
     case 'OVER':
       return { at: 'ended' };
   }
+}
+
+// While a payment is looked for again and again, its words stay as they are.
+function kept(visit: Extract<Visit, { at: 'check' }>): ProblemKind | null {
+  return visit.problem === 'unpaid' ? 'unpaid' : null;
 }
 
 function wait(visit: Visit, position: number): Visit {

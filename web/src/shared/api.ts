@@ -3,13 +3,23 @@
 // A page holds nothing but its join link. The link is exchanged for a bearer token when the page
 // opens, again shortly before that token ends, and once more when the server answers 401.
 
-import type { ChatMessage, Exchange, JoinAnswer, Page, RoomAccess, Session } from './types';
+import type {
+  Billing,
+  ChatMessage,
+  Exchange,
+  Feedback,
+  JoinAnswer,
+  Page,
+  RoomAccess,
+  Session,
+} from './types';
 
 export type ProblemKind =
   | 'offline'
   | 'link-unknown'
   | 'link-expired'
   | 'over'
+  | 'unpaid'
   | 'refused'
   | 'full'
   | 'changed'
@@ -34,6 +44,7 @@ export class Problem extends Error {
 /** The kind of problem that an answer stands for, outside the link exchange. */
 export function kindOf(status: number, code: string): ProblemKind {
   if (status === 410 || code === 'session_over') return 'over';
+  if (status === 402) return 'unpaid';
   if (code === 'full') return 'full';
   if (status === 409) return 'changed';
   if (status === 401 || status === 403 || status === 404) return 'refused';
@@ -182,6 +193,15 @@ export class Api {
   async attachment(id: string, attachmentId: string): Promise<Blob> {
     const path = `${sessionPath(id)}/attachments/${encodeURIComponent(attachmentId)}`;
     return (await this.#call('GET', path)).blob();
+  }
+
+  /** Says how it was. The server takes it once: a second one is a conflict. */
+  async giveFeedback(id: string, feedback: Feedback): Promise<void> {
+    await this.#call('POST', `${sessionPath(id)}/feedback`, feedback);
+  }
+
+  async billing(id: string): Promise<Billing> {
+    return (await this.#call('GET', `${sessionPath(id)}/billing`)).json();
   }
 
   async #call(method: string, path: string, body?: unknown): Promise<Response> {

@@ -60,3 +60,14 @@ export function between(start: string | null, end: string | null): number | null
   const to = end === null ? Number.NaN : Date.parse(end);
   return Number.isNaN(from) || Number.isNaN(to) ? null : Math.max(0, to - from);
 }
+
+/** An amount in the reader's own manner; the digits are the server's, never rounded. */
+export function money(amount: string, currency: string, locale?: string): string {
+  const digits = amount.split('.')[1]?.length ?? 0;
+  return new Intl.NumberFormat(locale, {
+    style: 'currency',
+    currency,
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  }).format(Number(amount));
+}

@@ -39,6 +39,25 @@ export function recall(userId: string): Remembered | null {
   }
 }
 
+const GIVEN_KEY = 'bedside.feedback';
+
+/** Feedback on this consultation was sent from this tab: a reload does not ask again. */
+export function rememberGiven(sessionId: string): void {
+  try {
+    sessionStorage.setItem(GIVEN_KEY, sessionId);
+  } catch {
+    // Then the form is shown again, and the server takes no second one.
+  }
+}
+
+export function wasGiven(sessionId: string): boolean {
+  try {
+    return sessionStorage.getItem(GIVEN_KEY) === sessionId;
+  } catch {
+    return false;
+  }
+}
+
 function isRemembered(value: unknown): value is Remembered {
   return (
     typeof value === 'object' &&

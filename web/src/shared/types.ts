@@ -65,6 +65,24 @@ export type JoinAnswer =
   | { kind: 'room'; access: RoomAccess }
   | { kind: 'waiting'; position: number };
 
+/** What a patient says of a consultation; what is left out was not answered. */
+export interface Feedback {
+  overallRating: number;
+  audioQuality?: number;
+  videoQuality?: number;
+  doctorBehaviour?: number;
+  reviewText?: string;
+  feedbackTags: string[];
+  wouldRecommend?: boolean;
+}
+
+/** What a consultation cost; amounts are decimals in text. */
+export interface Billing {
+  isFinal: boolean;
+  amountCharged: string | null;
+  currency: string | null;
+}
+
 export interface ChatMessage {
   messageId: string;
   sessionId: string;
@@ -133,4 +151,10 @@ export function isOver(status: string): boolean {
 /** A consultation without cameras: the server takes no picture in its room. */
 export function isVoiceOnly(session: Session): boolean {
   return session.consultationMode === 'AUDIO';
+}
+
+/** Whether a consultation is over and took place: it was completed, or broke off. */
+export function tookPlace(session: Session): boolean {
+  const over = session.status === 'COMPLETED' || session.status === 'FAILED';
+  return over && session.actualStartTime !== null;
 }

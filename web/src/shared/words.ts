@@ -30,6 +30,12 @@ export function problemWords(kind: ProblemKind): Words {
         title: 'This consultation is over.',
         advice: 'If you need another one, please contact your clinic.',
       };
+    case 'unpaid':
+      return {
+        title: 'Your payment is not confirmed yet.',
+        advice:
+          'Keep this page open: we look again every few seconds, and you come in by yourself. If you have paid and it takes long, call your clinic.',
+      };
     case 'refused':
       return {
         title: 'You cannot enter this consultation.',

@@ -72,3 +72,12 @@ export const LockIcon = icon(
     <path d="M8 11V8a4 4 0 0 1 8 0v3" />
   </>,
 );
+export const StarIcon = icon(
+  <path d="M12 3.5l2.6 5.4 5.9.8-4.3 4.1 1 5.9-5.2-2.8-5.2 2.8 1-5.9-4.3-4.1 5.9-.8z" />,
+);
+export const ThumbUpIcon = icon(
+  <path d="M7 11v9H4v-9zM7 11l4-7.5c1.6 0 2.4 1.2 2 2.8L12.3 9.5H18a2 2 0 0 1 2 2.4l-1.2 6.4a2 2 0 0 1-2 1.7H7" />,
+);
+export const ThumbDownIcon = icon(
+  <path d="M17 13V4h3v9zM17 13l-4 7.5c-1.6 0-2.4-1.2-2-2.8l.7-3.2H6a2 2 0 0 1-2-2.4l1.2-6.4a2 2 0 0 1 2-1.7H17" />,
+);
