@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bedside_control_plane::backup::Lasting;
-use bedside_control_plane::{ControlConfig, ControlPlane, PaymentsConfig, RabbitConfig};
+use bedside_control_plane::{ControlConfig, ControlPlane, Objects, PaymentsConfig, RabbitConfig};
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
@@ -201,7 +201,11 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
 
 /// What `bedside backup` copies.
 pub(crate) fn lasting(config: &Config) -> Lasting {
-    Lasting { database_url: config.database_url.clone(), objects: None }
+    let objects = match config.objects.place(config.database_url.reveal()) {
+        Objects::Folder(folder) => Some(folder),
+        Objects::S3(_) => None,
+    };
+    Lasting { database_url: config.database_url.clone(), objects }
 }
 
 /// None without a host.
