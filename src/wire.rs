@@ -187,6 +187,7 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         auto_create: config.rooms.auto_create,
         room_token_ttl: config.rooms.token_ttl,
         limits: config.limits.rates(),
+        timers: config.timers.timers(),
         video_enabled: config.video.enabled,
         rabbitmq: rabbit_config(config),
         events_clinic: config.events.clinic.clone(),

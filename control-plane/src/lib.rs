@@ -7,6 +7,7 @@
 //! - [`consultation`]: the pure state machine.
 //! - `store`: SQLite or PostgreSQL, one SQL text per query.
 //! - `control`: where every change is decided, stored and told, in that order.
+//! - `timers`: what happens when nobody does anything.
 //! - `live`: what is in memory, and who listens.
 //! - `api`, `channel`: HTTP and WebSocket.
 //! - `doorkeeper`: signaling's question at every join, and the facts that rooms tell.

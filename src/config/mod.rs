@@ -26,6 +26,7 @@ mod rabbitmq;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod vault;
 mod video;
 
@@ -50,6 +51,7 @@ pub(crate) use objects::Objects;
 pub(crate) use proxies::Proxies;
 pub(crate) use rabbitmq::RabbitMq;
 pub(crate) use rooms::Rooms;
+pub(crate) use timers::Timers;
 pub(crate) use vault::Vault;
 pub(crate) use video::Video;
 
@@ -97,6 +99,8 @@ pub(crate) struct Config {
     pub(crate) rabbitmq: RabbitMq,
     /// What other services' messages leave open.
     pub(crate) events: Events,
+    /// When what nobody ends is ended.
+    pub(crate) timers: Timers,
     /// Where secrets are kept.
     pub(crate) vault: Vault,
     /// The switch of the older deployments.
@@ -129,6 +133,7 @@ impl Default for Config {
             log: Log::default(),
             proxies: Proxies::default(),
             rabbitmq: RabbitMq::default(),
+            timers: Timers::default(),
             vault: Vault::default(),
             video: Video::default(),
             notes: Vec::new(),

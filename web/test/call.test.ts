@@ -98,6 +98,19 @@ describe('the words about the link', () => {
     expect(linkWords(facts)).toMatchObject({ text: 'Connected', tone: 'good' });
   });
 
+  it('tells that a connection did not come back, until somebody is there', () => {
+    const [first, ...others] = lost.participants;
+    if (!first) throw new Error('nobody was lost');
+    const participants = [{ ...first, status: 'left' as const, connectionLost: true }, ...others];
+    const session = aSession({ participants });
+    expect(linkWords({ ...facts, people: [], session })).toEqual({
+      text: 'Dr. Ines Moreau lost the connection and can come back',
+      tone: 'bad',
+      seconds: null,
+    });
+    expect(linkWords({ ...facts, session }).text).toBe('Connected');
+  });
+
   it('notices before the server does', () => {
     const people = facts.people.map((p) => ({ ...p, stalled: true }));
     expect(linkWords({ ...facts, people }).text).toBe('Dr. Ines Moreau is reconnecting…');

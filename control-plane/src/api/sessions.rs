@@ -150,7 +150,10 @@ pub(crate) async fn create(
         .ok_or_else(|| Problem::invalid("consultationMode must be VIDEO, AUDIO or CHAT"))?;
     let new = NewSession {
         appointment_id: request.appointment_id,
-        doctor_id: request.doctor_id,
+        // A doctor's own, at once and without an appointment: who treats goes without saying.
+        doctor_id: request
+            .doctor_id
+            .or_else(|| (caller.0.role == ApiRole::Doctor).then(|| caller.0.user_id.clone())),
         doctor_name: request.doctor_name,
         patient_id: request.patient_id,
         patient_name: request.patient_name,

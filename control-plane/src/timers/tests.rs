@@ -16,6 +16,8 @@ on_both_databases!(
     old_times_are_corrected_and_ring_nothing,
     a_lost_connection_is_told_after_a_crash,
     the_history_is_read_in_pages,
+    everything_of_a_person_is_stored,
+    links_live_on_when_it_is_reopened,
 );
 
 fn timers() -> Timers {
@@ -345,4 +347,80 @@ async fn a_running_server_rings_in_time_and_misses_who_waited() {
     }
     drop(facts);
     run.await.expect("it ends with the facts");
+}
+
+async fn everything_of_a_person_is_stored(database: Database) {
+    let world = World::new(database).await;
+    let instant = json!({"patientId": "pat", "consultationMode": "VIDEO"});
+    let sessions = "/api/v1/consultations/sessions";
+    let (status, made) = world.post(sessions, &doctor(), instant).await;
+    assert_eq!((status.as_u16(), &made["doctor"]["id"]), (201, &json!("doc")));
+    let id = crate::testing::id_of(&made["sessionId"]);
+    let device = json!({"deviceType": "Tablet", "browser": "Firefox", "os": "Android"});
+    world.post(&path(id, "/join"), &patient(), device).await;
+    for bad in [json!({"deviceType": "toaster"}), json!({"browser": "x".repeat(101)})] {
+        let (status, _) = world.post(&path(id, "/join"), &patient(), bad).await;
+        assert_eq!(status.as_u16(), 422);
+    }
+    let figures = crate::consultation::Figures {
+        seconds: 65,
+        score: Some(4.1),
+        packet_loss_percent: Some(0.1 + 0.2),
+        video_bitrate_bps: Some(1_250_000),
+        audio_level: Some(0.375),
+    };
+    let mut known = stored(&world, id).await;
+    for step in [
+        arrive("doc"),
+        Step::Admit(pat()),
+        Step::Connect(pat()),
+        Step::Connect("doc".to_owned()),
+        Step::Lose(pat()),
+        Step::Attempt(pat()),
+        Step::Measure { user_id: pat(), figures },
+        Step::Pause,
+    ] {
+        world.plane.step("demo", id, &step).await.map(|_| ()).expect("possible");
+        let told = world.plane.control.look("demo", id).await.expect("known");
+        known = stored(&world, id).await;
+        assert_eq!(known, *told, "{step:?}");
+    }
+    let person = known.person("pat").expect("the patient");
+    assert_eq!((person.reconnect_attempts, person.lost_since.is_some()), (1, true));
+    assert!(known.both_connected_at.is_some() && known.paused_at.is_some());
+    let (_, shown) = world.get(&path(id, ""), &doctor()).await;
+    let details = &shown["participants"][0]["details"];
+    assert_eq!(
+        (&details["deviceType"], &details["browser"], &details["os"]),
+        (&json!("tablet"), &json!("Firefox"), &json!("Android"))
+    );
+    assert_eq!(details["connectionQuality"], "excellent");
+    let (_, seen) = world.get(&path(id, ""), &patient()).await;
+    assert_eq!(seen["participants"][0]["details"], Value::Null);
+    let by = Actor::Reported { service: "emr".to_owned(), by: Some(pat()), role: None };
+    let end = Step::End(Some("patient_left".to_owned()));
+    let over = world.plane.control.step("demo", id, &by, &end).await.expect("ends");
+    assert_eq!(stored(&world, id).await, *over);
+    let (_, shown) = world.get(&path(id, ""), &doctor()).await;
+    assert_eq!((&shown["endedBy"], &shown["endedByRole"]), (&json!("pat"), &json!("patient")));
+    assert_eq!(shown["durationSeconds"], shown["totalDurationSeconds"]);
+}
+
+async fn links_live_on_when_it_is_reopened(database: Database) {
+    let world = World::new(database).await;
+    let id = call(&world).await;
+    let make = json!({"userId": "pat", "role": "patient"});
+    let expiry = async |link: Uuid| {
+        let row = world.plane.control.db.link(link).await.expect("reads").expect("there");
+        row.expires_at
+    };
+    let (_, living) = world.post(&path(id, "/links"), &doctor(), make).await;
+    let living = crate::testing::id_of(&living["linkId"]);
+    let long = expiry(living).await;
+    world.post(&path(id, "/end"), &doctor(), Value::Null).await;
+    let end = stored(&world, id).await.actual_end.expect("over");
+    assert_eq!(expiry(living).await, end + Span::minutes(15));
+    world.post(&path(id, "/reopen"), &doctor(), Value::Null).await;
+    assert!(expiry(living).await > end + Span::hours(23));
+    assert!(long > end + Span::hours(23));
 }

@@ -1,7 +1,7 @@
 //! How good a connection is, as people are told of it.
 
 use bedside_sfu::core::api::{
-    Grant, ParticipantSid, Quality, QualityLevel, Request, SessionEvent, TrackSid,
+    Grant, NodeEvent, ParticipantSid, Quality, QualityLevel, Request, SessionEvent, TrackSid,
 };
 use bedside_sfu::core::peer::Crypto;
 
@@ -71,6 +71,36 @@ fn loss_on_the_way_up_is_the_publishers_and_no_one_elses() {
     assert_eq!(told(&world, doctor, patient).last(), Some(&Excellent), "it recovers");
     let words = told(&world, doctor, patient);
     assert!(!words.contains(&Lost) && words.len() <= 6, "{words:?}");
+}
+
+#[test]
+fn a_stay_is_told_once_when_it_ends() {
+    let (mut world, _, patient, ..) = call(Crypto::Clear);
+    run(&mut world, 10);
+    world.loss = (0.35, 0.0);
+    run(&mut world, 20);
+    let measured = |world: &World| {
+        let stays = world.facts.iter().filter_map(|fact| match fact {
+            NodeEvent::Measured { identity, stay, .. } => {
+                Some((identity.reveal().clone(), stay.clone()))
+            }
+            NodeEvent::RoomStarted { .. }
+            | NodeEvent::RoomFinished { .. }
+            | NodeEvent::Participant { .. }
+            | NodeEvent::Reachable { .. } => None,
+        });
+        stays.collect::<Vec<_>>()
+    };
+    assert_eq!(measured(&world), []);
+    world.request(patient, Request::Leave);
+    world.run_ms(100);
+    let told = measured(&world);
+    let [(who, stay)] = told.as_slice() else { panic!("one stay: {told:?}") };
+    assert_eq!(who, "patient");
+    assert!((20..=30).contains(&stay.seconds), "{stay:?}");
+    assert!((1.0..4.0).contains(&stay.score), "{stay:?}");
+    assert!(stay.lost_percent.is_some_and(|lost| lost > 0.0 && lost < 50.0), "{stay:?}");
+    assert!(stay.video_bps.is_some_and(|bps| bps > 10_000), "{stay:?}");
 }
 
 #[test]

@@ -7,13 +7,15 @@ export interface Person {
   name: string;
 }
 
-export type Presence = 'waiting' | 'admitted' | 'connected' | 'reconnecting' | 'left';
+export type Presence = 'waiting' | 'admitted' | 'connected' | 'reconnecting' | 'left' | 'connection_lost';
 
 export interface SessionParticipant {
   userId: string;
   name: string;
   role: string;
   status: Presence;
+  /** It left because its connection did not come back. */
+  connectionLost?: boolean;
 }
 
 export interface WaitingPerson {

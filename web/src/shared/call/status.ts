@@ -56,6 +56,12 @@ function connectedWords(facts: LinkFacts): LinkWords {
   }
   if (facts.weak) return { text: 'Your connection is weak', tone: 'warn', seconds: null };
   const first = facts.people.at(0);
+  const gone = facts.session.participants.find(
+    (p) => p.userId !== facts.me && (p.connectionLost || p.status === 'connection_lost'),
+  );
+  if (!first && gone) {
+    return { text: `${gone.name} lost the connection and can come back`, tone: 'bad', seconds: null };
+  }
   if (!first) return { text: `Waiting for ${facts.expected}`, tone: 'warn', seconds: null };
   const weak = facts.people.find((p) => p.weak);
   if (weak) return { text: `${weak.name}’s connection is weak`, tone: 'warn', seconds: null };
