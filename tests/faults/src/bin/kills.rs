@@ -17,6 +17,7 @@ use bedside_faults::rabbit::Rabbit;
 use bedside_faults::server::Server;
 use clap::Parser;
 use futures_util::StreamExt as _;
+use lapin::Confirmation;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -199,25 +200,35 @@ impl Clinic {
         let id = Uuid::new_v4().to_string();
         let again = self.rng.next_u32().is_multiple_of(10);
         for _ in 0..1 + u32::from(again) {
-            let properties = BasicProperties::default()
-                .with_content_type("application/json".into())
-                .with_delivery_mode(2)
-                .with_message_id(id.as_str().into());
-            let confirm = self
-                .channel
-                .basic_publish(
-                    EXCHANGE.into(),
-                    key.into(),
-                    BasicPublishOptions::default(),
-                    body.to_string().as_bytes(),
-                    properties,
-                )
-                .await?;
-            confirm.await.context("the broker confirms")?;
+            // A message that no queue takes yet comes back: the server has never been there.
+            while !self.publish(key, &id, body).await? {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
         self.sent += 1;
         self.repeated += usize::from(again);
         Ok(())
+    }
+
+    /// One message; `false`: it came back.
+    async fn publish(&self, key: &str, id: &str, body: &Value) -> Result<bool> {
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2)
+            .with_message_id(id.into());
+        let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let body = body.to_string();
+        let publish = self.channel.basic_publish(
+            EXCHANGE.into(),
+            key.into(),
+            mandatory,
+            body.as_bytes(),
+            properties,
+        );
+        match publish.await?.await? {
+            Confirmation::Ack(returned) => Ok(returned.is_none()),
+            Confirmation::Nack(_) | Confirmation::NotRequested => bail!("the broker refuses"),
+        }
     }
 
     /// Takes one answer and does what follows from it. `true`: its appointment is done.
