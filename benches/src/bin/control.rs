@@ -77,7 +77,13 @@ async fn main() -> Result<()> {
 async fn measure(options: &Options, name: &str, url: &str, floor: Times) -> Result<()> {
     // No limits: one caller stands for a whole clinic here.
     let rabbit = if options.messages > 0 { Some(Rabbit::start()?) } else { None };
-    let mut settings = vec![("BEDSIDE_HTTP__RATE_LIMIT_PER_SECOND", "0".to_owned())];
+    let mut settings: Vec<(&str, String)> = [
+        "BEDSIDE_LIMITS__CALLER_PER_SECOND",
+        "BEDSIDE_LIMITS__SERVICE_PER_SECOND",
+        "BEDSIDE_LIMITS__ADDRESS_PER_SECOND",
+    ]
+    .map(|name| (name, "0".to_owned()))
+    .into();
     if let Some(rabbit) = &rabbit {
         settings.push(("RABBITMQ_HOST", "127.0.0.1".to_owned()));
         settings.push(("RABBITMQ_PORT", rabbit.port().to_string()));
