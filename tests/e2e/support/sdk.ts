@@ -1,4 +1,4 @@
-// Serves the plain livekit-client page from its own origin.
+// Serves a page with foreign code (livekit-client, or STOMP's clients) from its own origin.
 import http from 'node:http';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -7,18 +7,19 @@ import { build } from 'esbuild';
 import type { Browser, Page } from '@playwright/test';
 import { watchPeers } from './chromium.js';
 
-const folder = path.resolve(import.meta.dirname, '../sdk-page');
-
 export interface SdkSite {
   url: string;
   close(): void;
 }
 
-export async function serveSdkPage(host = '127.0.0.1'): Promise<SdkSite> {
+export async function serveSdkPage(host = '127.0.0.1', name = 'sdk-page'): Promise<SdkSite> {
+  const folder = path.resolve(import.meta.dirname, '..', name);
   const bundle = await build({
     entryPoints: [path.join(folder, 'page.ts')],
     bundle: true,
     format: 'esm',
+    // sockjs-client looks for Node's global object.
+    define: { global: 'globalThis' },
     write: false,
     logLevel: 'error',
   });
