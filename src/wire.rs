@@ -339,6 +339,21 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_is_the_one_in_the_settings() {
+        let mut config = Config::default();
+        assert!(rabbit_config(&config).is_none(), "without a host there is none");
+        config.rabbitmq.host = "broker".to_owned();
+        let used = rabbit_config(&config).unwrap();
+        assert_eq!((used.host.as_str(), used.port, used.tls), ("broker", 5672, false));
+        assert_eq!((used.username.as_str(), used.password.reveal().as_str()), ("guest", "guest"));
+        assert_eq!((used.vhost.as_str(), used.exchange.as_str()), ("/", "appointments-exchange"));
+        config.rabbitmq.vhost = "clinic".to_owned();
+        config.rabbitmq.port = 5671;
+        let used = rabbit_config(&config).unwrap();
+        assert_eq!((used.vhost.as_str(), used.port), ("clinic", 5671));
+    }
+
+    #[test]
     fn links_name_what_people_can_reach() {
         let mut config = Config::default();
         let advertise = [IpAddr::from([192, 0, 2, 7])];

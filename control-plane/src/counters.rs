@@ -84,13 +84,13 @@ counters! {
     pub database_failures: Counter,
     /// Connections to the message broker (gauge).
     pub amqp_connections: Counter,
-    /// Those of them from which the broker takes no messages (gauge).
+    /// Connections from which the message broker takes nothing: it is short of memory or disk (gauge).
     pub amqp_blocked: Counter,
-    /// Messages that the broker delivered.
+    /// Messages that the message broker delivered.
     pub amqp_consumed: Counter,
-    /// Those of them that went to the dead letters.
+    /// Messages of the broker that went to the dead letters.
     pub amqp_poison: Counter,
-    /// Those of them that were put aside to come back later.
+    /// Messages of the broker that were put aside to come back later.
     pub amqp_retried: Counter,
     /// Messages that the broker has confirmed.
     pub amqp_published: Counter,

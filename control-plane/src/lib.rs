@@ -10,6 +10,7 @@
 //! - `timers`: what happens when nobody does anything.
 //! - `live`: what is in memory, and who listens.
 //! - `api`, `channel`: HTTP and WebSocket.
+//! - `events`: what others are told (outbox, relays, encoders) and tell us (messages, inbox).
 //! - `doorkeeper`: signaling's question at every join, and the facts that rooms tell.
 //! - [`address`]: where a request comes from, behind proxies.
 //! - [`backup`]: everything lasting in one file, and back.

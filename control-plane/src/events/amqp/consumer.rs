@@ -43,7 +43,9 @@ pub(super) async fn run(control: Arc<Control>, config: RabbitConfig) {
     let listener = Listener { control, config, aside };
     let mut backoff = Backoff::default();
     loop {
-        match listener.listen(&mut backoff).await {
+        let ended = listener.listen(&mut backoff).await;
+        listener.control.pulse.broker(false);
+        match ended {
             Ok(()) => tracing::warn!("a queue of the broker is gone; looking for it again"),
             Err(error) => tracing::warn!(%error, "messages are not taken from the broker"),
         }
@@ -61,9 +63,10 @@ pub(super) async fn park(control: Arc<Control>, config: RabbitConfig) {
         }
         .await;
         match declared {
-            Ok(()) => return,
+            Ok(()) => return control.pulse.broker(true),
             Err(error) => tracing::warn!(%error, "the queues cannot be made"),
         }
+        control.pulse.broker(false);
         tokio::time::sleep(backoff.after_failure()).await;
     }
 }
@@ -82,6 +85,7 @@ impl Listener {
         let line = Arc::new(Line::open(&self.control, &self.config, "consumer").await?);
         topology::declare(&line, &self.config).await?;
         backoff.reset();
+        self.control.pulse.broker(true);
         tracing::info!("listening to the broker");
         let both = tokio::select! {
             ended = self.drain(&line, topology::REQUESTS) => ended,

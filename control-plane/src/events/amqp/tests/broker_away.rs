@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::health::Part;
 use crate::testing::broker::Broker;
 
 const CREATE: &str = "appointment.video.create";
@@ -23,6 +24,7 @@ async fn nothing_is_lost_or_doubled_when_the_broker_dies() {
         let body = create(&appointment).to_string();
         if number == 10 {
             vhost.kill().await;
+            until("degraded", async || scene.world.plane.health().await.broker == Part::Down).await;
             // While it is away people come all the same, and what happens is kept to be told.
             let by_hand = json!({"doctorId": "doc", "patientId": "pat", "appointmentId": "by-hand",
                 "consultationMode": "VIDEO"});
@@ -67,6 +69,7 @@ async fn nothing_is_lost_or_doubled_when_the_broker_dies() {
         assert!(ids.contains(&id), "a second answer for one appointment");
     }
     assert_eq!(scene.sessions().await.len(), asked.len());
+    assert_eq!(scene.world.plane.health().await.broker, Part::Up);
 }
 
 #[tokio::test]

@@ -45,6 +45,34 @@ async fn a_spring_service_may_declare_after_us() {
     assert_eq!(created["data"]["appointment_id"], "before-you");
 }
 
+/// BEH-04.
+#[tokio::test]
+async fn two_servers_share_the_queue() {
+    let vhost = Broker::shared().await;
+    let scene = Scene::with(Database::postgres().await, vhost.config(), |_| {}).await;
+    let config = scene.world.plane.control.config.clone();
+    let second = crate::ControlPlane::open(config).await.unwrap();
+    let (_facts, heard) = mpsc::channel(8);
+    let _running = Running(tokio::spawn(second.clone().run(heard)));
+    let peer = Peer::new(&vhost).await;
+    until("two consumers", async || peer.count(REQUESTS).await.is_some_and(|(_, n)| n == 2)).await;
+    let mut answers = peer.consume(ANSWERS).await;
+    for number in 0..40 {
+        peer.send(CREATE, &create(&format!("a-{number}"))).await;
+    }
+    let mut told = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let (created, _) = answers.next_of("video.session.created").await;
+        told.insert(created["data"]["appointment_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(told.len(), 40);
+    assert!(answers.is_quiet().await);
+    let (one, two) =
+        (scene.counters().amqp_consumed.value(), second.counters().amqp_consumed.value());
+    assert_eq!(one + two, 40);
+    assert!(one > 0 && two > 0, "{one} and {two}");
+}
+
 #[tokio::test]
 async fn an_answer_that_no_queue_takes_stays_and_is_told() {
     let vhost = Broker::shared().await;
