@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::audit::{self, Outcome};
 use crate::consultation::{Consultation, PersonRole, Refusal};
 use crate::control::{ChangeError, Control};
 use crate::frames::ChatText;
@@ -51,6 +52,18 @@ impl ChatError {
             Self::Change(ChangeError::Refused(_)) => "session_over",
             Self::Change(ChangeError::PaymentRequired) => "payment_required",
             Self::Change(ChangeError::Database(_) | ChangeError::Busy) => "unavailable",
+        }
+    }
+}
+
+impl ChatError {
+    /// How the attempt ended, for the audit log.
+    pub(crate) const fn outcome(&self) -> Outcome {
+        match self {
+            Self::BadMessage | Self::TooMany => Outcome::Rejected,
+            Self::NotAdmitted => Outcome::Refused,
+            Self::NoMessage => Outcome::NotFound,
+            Self::Change(error) => Outcome::of_error(error),
         }
     }
 }
@@ -176,6 +189,8 @@ impl Control {
             system_event: None,
             attachment,
             at: store::now(),
+            // The writer's transaction takes it along.
+            audit: audit::hand_over(),
         };
         let (reply, ticket) = oneshot::channel();
         let message = Box::new(message);

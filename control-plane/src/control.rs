@@ -8,11 +8,16 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::ControlConfig;
+use crate::audit;
+use crate::audit::ledger::Ledger;
 use crate::consultation::{Actor, Consultation, Happening, Refusal, Step, Transition};
 use crate::counters::ControlCounters;
 use crate::events::{self, Sink};
+use crate::jwks::Jwks;
 use crate::live::{Live, LiveSession};
+use crate::revocation::Revoked;
 use crate::rooms::Rooms;
+use crate::service_keys::KnownKeys;
 use crate::store::outbox::{Along, MessageId};
 use crate::store::{self, Db, Saved};
 use crate::timers::{self, Alarms};
@@ -66,6 +71,16 @@ pub(crate) enum Tried {
 pub(crate) struct Control {
     pub(crate) config: ControlConfig,
     pub(crate) db: Db,
+    /// The identity service's keys.
+    pub(crate) jwks: Option<Arc<Jwks>>,
+    /// Service keys that were seen a moment ago.
+    pub(crate) keys: KnownKeys,
+    /// Credentials that are good no more.
+    pub(crate) revoked: Revoked,
+    /// This process among those that share the database.
+    pub(crate) instance: Uuid,
+    /// Audit rows that no transaction takes along.
+    pub(crate) ledger: Ledger,
     pub(crate) live: Live,
     pub(crate) rooms: Rooms,
     pub(crate) counters: ControlCounters,
@@ -96,6 +111,7 @@ impl Control {
         clinic: &str,
         id: Uuid,
     ) -> Result<Arc<Consultation>, ChangeError> {
+        audit::about(id);
         let known = self.live.find(id).and_then(|live| live.consultation());
         let consultation = match known {
             Some(consultation) => consultation,
@@ -190,6 +206,7 @@ impl Control {
             // Nobody gains a right by it: it takes effect now and is stored later.
             Err(ChangeError::Database(_)) if message.is_none() && same_rights(before, &after) => {
                 keep_unsaved(live, &made);
+                audit::deferred();
             }
             Err(error) => return Err(error),
         }
@@ -411,7 +428,7 @@ impl Control {
 }
 
 /// The kind of a database error: its text may quote a value, and values are personal.
-fn kind_of(error: &sqlx::Error) -> String {
+pub(crate) fn kind_of(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => {
             format!("database error {}", error.code().unwrap_or_default())

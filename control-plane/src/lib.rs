@@ -28,12 +28,14 @@ pub mod consultation;
 pub mod counters;
 pub mod crypto;
 pub mod health;
+pub mod permissions;
 pub mod token;
 
 mod access;
 mod api;
 mod attachments;
 mod billing;
+mod audit;
 mod channel;
 mod chat;
 mod control;
@@ -42,21 +44,28 @@ mod doorkeeper;
 mod events;
 mod feedback;
 mod frames;
+mod jwks;
 mod links;
 mod live;
 mod notices;
 mod payments;
 mod prices;
 mod queue;
+mod operator;
+mod revocation;
 mod rooms;
+mod service_keys;
 mod sessions;
 mod stomp;
 mod store;
+#[cfg(test)]
+mod tenants;
 #[cfg(test)]
 mod testing;
 mod text;
 mod timers;
 mod view;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -69,14 +78,18 @@ use uuid::Uuid;
 
 pub use api::{Rate, RequestLimits, as_problems};
 pub use attachments::{Objects, OpenFilesError, S3};
+pub use audit::{Anchor, Fault, FaultKind, Hash, Line, Record, Report, Verifier};
 pub use bedside_signaling::Private;
 pub use bedside_signaling::token::KeyPair;
 pub use billing::{BillingConfig, Currency, Money};
 pub use chrono_tz::Tz as Timezone;
 pub use control::ChangeError;
 pub use events::amqp::RabbitConfig;
+pub use jwks::{ClaimNames, ForeignAlgorithm, JwksConfig};
 pub use links::{Exchanged, Link, LinkError, NewLink};
 pub use payments::PaymentsConfig;
+pub use operator::KeySummary;
+pub use service_keys::{BadKey, ConfiguredKey, KeyError, MadeKey, NewKey};
 pub use sessions::{CreateError, IceServerView, Joined, NewSession, RoomAccess};
 pub use store::OpenError;
 pub use timers::Timers;
@@ -87,12 +100,16 @@ pub use view::{
 
 use attachments::files::Files;
 use chat::writer::Writer;
+use audit::ledger::Ledger;
 use consultation::{Actor, Device, Step};
 use control::Control;
 use counters::ControlCounters;
 use doorkeeper::Door;
+use jwks::Jwks;
 use live::Live;
+use revocation::Revoked;
 use rooms::Rooms;
+use service_keys::KnownKeys;
 use store::Db;
 
 /// How often what could not be stored is tried again.
@@ -118,6 +135,10 @@ pub struct ControlConfig {
     pub room_token_ttl: Duration,
     /// Web pages that may open a channel (`https://host[:port]`); empty = any.
     pub allowed_origins: Vec<String>,
+    /// Whose tokens are taken beside our own.
+    pub jwks: Option<JwksConfig>,
+    /// Service keys that the operator has written down.
+    pub service_keys: Vec<ConfiguredKey>,
     /// How long a waiting person whose page has gone stays in the queue.
     pub waiting_grace: Duration,
     /// When what nobody ends is ended.
@@ -179,6 +200,8 @@ impl Default for ControlConfig {
             auto_create: false,
             room_token_ttl: Duration::from_secs(600),
             allowed_origins: Vec::new(),
+            jwks: None,
+            service_keys: Vec::new(),
             waiting_grace: Duration::from_secs(15),
             timers: Timers::default(),
             limits: RequestLimits::default(),
@@ -206,10 +229,16 @@ impl ControlPlane {
         let db = Db::open(&config.database_url).await?;
         let sinks = config.rabbitmq.iter().map(|_| events::Sink::RabbitMq).collect();
         let files = Files::new(&config.objects)?;
+        let jwks = config.jwks.clone().map(Jwks::new).transpose().map_err(OpenError::Keys)?;
         let control = Control {
             limiters: api::Limiters::new(&config.limits),
             pulse: health::Pulse::default(),
+            jwks: jwks.map(Arc::new),
+            keys: KnownKeys::default(),
+            revoked: Revoked::default(),
             config,
+            instance: audit::sealer::new_instance(),
+            ledger: Ledger::new(db.clone()),
             db,
             chat: Writer::new(),
             files,
@@ -230,6 +259,8 @@ impl ControlPlane {
             let live = control.live.enter(consultation.id);
             live.inner().consultation = Some(Arc::new(consultation));
         }
+        // Known before the first request: a restart must not revive what was revoked.
+        control.hear_revocations(0).await;
         Ok(Self { control: Arc::new(control) })
     }
 
@@ -253,6 +284,7 @@ impl ControlPlane {
     pub async fn run(self, mut facts: mpsc::Receiver<Fact>) {
         let every = self.control.config.chat.sweep_every;
         tokio::spawn(Control::sweep_chat_for_ever(Arc::downgrade(&self.control), every));
+        let _watch = watch::start(&self.control);
         // Nobody is in a room of a process that has just begun.
         self.control.hear(Fact::Snapshot { rooms: Vec::new() });
         tokio::spawn(Arc::clone(&self.control).miss_the_waiting());
@@ -295,6 +327,8 @@ impl ControlPlane {
         self.control.retry_unsaved().await;
         self.control.chat.begin(&self.control);
         self.control.chat.flush().await;
+        self.control.finish_audit().await;
+        self.control.seal_audit().await;
         self.control.db.close().await;
     }
 

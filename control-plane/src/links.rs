@@ -15,9 +15,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::consultation::{Actor, Consultation, PersonRole, Refusal, Step};
+use crate::audit::{self, Who};
 use crate::control::{ChangeError, Control};
 use crate::sessions::LINK_GRACE;
-use crate::store::{self, LinkRow};
+use crate::store::{self, LinkRow, Revocation};
 use crate::token::{self, ApiRole, ApiToken};
 use crate::{KeyPair, Private, text};
 
@@ -190,6 +191,15 @@ impl Control {
     pub(crate) async fn exchange(&self, secret: &str) -> Result<Exchanged, LinkError> {
         let row = self.within(self.db.link_by_hash(&hash(secret))).await?;
         let row = row.ok_or(LinkError::NotFound)?;
+        if let Some(session_id) = row.session_id {
+            audit::about(session_id);
+        }
+        audit::asked_by(Who {
+            clinic: row.clinic.clone(),
+            id: row.user_id.clone(),
+            kind: "link",
+            credential: Some(format!("link:{}", row.id)),
+        });
         let now = store::now();
         if row.revoked_at.is_some() || row.expires_at <= now {
             return Err(LinkError::Gone);
@@ -223,7 +233,16 @@ impl Control {
 
     /// Revokes a link and puts its person out, wherever it is.
     pub(crate) async fn revoke_link(&self, row: &LinkRow, actor: &Actor) -> Result<(), LinkError> {
-        self.within(self.db.revoke_link(row.id, store::now())).await?;
+        let now = store::now();
+        let revocation = Revocation {
+            credential: format!("link:{}", row.id),
+            clinic: row.clinic.clone(),
+            user_id: Some(row.user_id.clone()),
+            session_id: row.session_id,
+            at: now,
+            forget_at: row.expires_at.max(now) + MAX_TOKEN_LIFE,
+        };
+        self.within(self.db.revoke_link(row.id, &revocation)).await?;
         self.remember(row.id, true);
         let remove = Step::Remove(row.user_id.clone());
         for id in self.consultations_of(row) {
@@ -233,7 +252,7 @@ impl Control {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.live.close_link(row.id);
+        self.take_revocation(&revocation).await;
         tracing::info!(link = %row.id, "link revoked");
         Ok(())
     }
@@ -266,6 +285,11 @@ impl Control {
             }
             Err(error) => known.map(|known| !known.revoked).ok_or(error),
         }
+    }
+
+    /// A link was revoked, here or by another instance.
+    pub(crate) fn forget_link(&self, id: Uuid) {
+        self.remember(id, true);
     }
 
     fn remember(&self, id: Uuid, revoked: bool) {

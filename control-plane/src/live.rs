@@ -19,6 +19,7 @@ use uuid::Uuid;
 use bedside_signaling::ParticipantSid;
 
 use crate::channel::limits::Bucket;
+use crate::access::Caller;
 use crate::consultation::{Consultation, PersonRole, Step, Transition};
 use crate::frames::{Notice, ServerFrame};
 use crate::queue::Queues;
@@ -60,7 +61,8 @@ pub(crate) enum CloseReason {
 pub(crate) struct Listener {
     pub(crate) id: u64,
     pub(crate) user_id: String,
-    pub(crate) link: Option<Uuid>,
+    /// The names of what it showed.
+    credential: Vec<String>,
     /// Hears everything and is nobody in the consultation: a service, an administrator.
     pub(crate) observer: bool,
     /// The consultation it listens to.
@@ -103,13 +105,24 @@ impl Listener {
     pub(crate) fn new(
         mailbox: &Mailbox,
         session: Option<Uuid>,
-        user_id: String,
-        link: Option<Uuid>,
+        caller: &Caller,
         observer: bool,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, user_id, link, observer, session, heard: 0, mailbox: mailbox.clone() }
+        Self {
+            id,
+            user_id: caller.0.user_id.clone(),
+            credential: caller.1.names().map(str::to_owned).collect(),
+            observer,
+            session,
+            heard: 0,
+            mailbox: mailbox.clone(),
+        }
+    }
+
+    fn came_by(&self, credential: &str) -> bool {
+        self.credential.iter().any(|name| name == credential)
     }
 
     /// Messages up to this number need not be told.
@@ -219,13 +232,15 @@ impl LiveSession {
         self.inner().listeners.clone()
     }
 
-    /// Ends every channel that came by a link.
-    pub(crate) fn close_link(&self, link: Uuid) {
-        for listener in self.listeners() {
-            if listener.link == Some(link) {
+    /// Ends every channel that came by a credential; tells whose they were.
+    fn close_credential(&self, credential: &str) -> Vec<String> {
+        let came_by = self.listeners().into_iter().filter(|listener| listener.came_by(credential));
+        came_by
+            .map(|listener| {
                 listener.close(CloseReason::Forbidden);
-            }
-        }
+                listener.user_id
+            })
+            .collect()
     }
 
     /// Gives a frame about a chat message to everyone who may read it.
@@ -485,19 +500,27 @@ impl Live {
         }
     }
 
-    /// Ends every channel that came by a link.
-    pub(crate) fn close_link(&self, link: Uuid) {
+    /// Ends every channel that came by a credential; tells who was in which consultation.
+    pub(crate) fn close_credential(&self, clinic: &str, credential: &str) -> Vec<(Uuid, String)> {
+        let mut people = Vec::new();
         for session in self.all() {
-            session.close_link(link);
+            let Some(consultation) = session.consultation().filter(|c| c.clinic == clinic) else {
+                continue;
+            };
+            let users = session.close_credential(credential);
+            people.extend(users.into_iter().map(|user_id| (consultation.id, user_id)));
         }
         let lists = lock(&self.lists).clone();
-        for list in lists.into_iter().filter(|list| list.listener.link == Some(link)) {
-            list.listener.close(CloseReason::Forbidden);
+        for list in lists.into_iter().filter(|list| list.clinic == clinic) {
+            if list.listener.came_by(credential) {
+                list.listener.close(CloseReason::Forbidden);
+            }
         }
         for listener in lock(&self.people).values().flatten() {
-            if listener.link == Some(link) {
+            if listener.came_by(credential) {
                 listener.close(CloseReason::Forbidden);
             }
         }
+        people
     }
 }

@@ -14,7 +14,7 @@ use crate::control::{ChangeError, Control};
 use crate::events;
 use crate::store::outbox::{Along, MessageId};
 use crate::store::{EventRow, Page};
-use crate::{Private, rooms, store, text, timers, view};
+use crate::{Private, audit, rooms, store, text, timers, view};
 
 /// The length of a consultation for which nobody said one.
 const DEFAULT_MINUTES: i64 = 15;
@@ -132,6 +132,7 @@ impl Control {
         }
         let mut consultation = planned(clinic, new)?;
         consultation.due_at = timers::due(&consultation, &self.config.timers).map(|due| due.at);
+        audit::about(consultation.id);
         let created = Transition {
             happening: Happening::Created,
             user_id: None,
@@ -177,7 +178,9 @@ impl Control {
             let live = self.live.find(stored.id).and_then(|live| live.consultation());
             live.unwrap_or_else(|| Arc::new(stored))
         });
-        Ok((newest.collect(), next))
+        let newest: Vec<_> = newest.collect();
+        audit::listed(newest.iter().map(|consultation| consultation.id));
+        Ok((newest, next))
     }
 
     /// A page of what happened to a consultation, and where the next one begins.
@@ -202,6 +205,7 @@ impl Control {
     ) -> Result<Option<Arc<Consultation>>, ChangeError> {
         let stored = self.within(self.db.session_of_appointment(clinic, appointment_id)).await?;
         let Some(stored) = stored else { return Ok(None) };
+        audit::about(stored.id);
         let live = self.live.find(stored.id).and_then(|live| live.consultation());
         Ok(Some(live.unwrap_or_else(|| Arc::new(stored))))
     }
@@ -216,6 +220,9 @@ impl Control {
         name: Option<Private<String>>,
         device: Device,
     ) -> Result<Joined, ChangeError> {
+        audit::subject(user_id);
+        // Whoever was let in may come again at any time.
+        audit::deferred();
         let consultation = self.look(clinic, id).await?;
         self.must_be_paid(&consultation, user_id).await?;
         let step = Step::Arrive { user_id: user_id.to_owned(), name, device };

@@ -35,6 +35,7 @@ use axum::routing::get;
 
 use crate::ControlPlane;
 use crate::api::problem::Problem;
+use crate::audit::Origin;
 use crate::channel::bounded;
 use session::{Session, Wrapping};
 
@@ -55,36 +56,43 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
 }
 
 /// STOMP on a WebSocket, or SockJS's greeting to who looks by.
-async fn base(state: State<ControlPlane>, headers: HeaderMap, upgrade: Upgrade) -> Response {
+async fn base(
+    state: State<ControlPlane>,
+    headers: HeaderMap,
+    origin: Origin,
+    upgrade: Upgrade,
+) -> Response {
     if upgrade.is_err() {
         return "Welcome to SockJS!\n".into_response();
     }
-    raw(state, headers, upgrade).await.into_response()
+    raw(state, headers, origin, upgrade).await.into_response()
 }
 
 async fn raw(
     State(state): State<ControlPlane>,
     headers: HeaderMap,
+    origin: Origin,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let upgrade = bounded(&state, &headers, upgrade)?.protocols(PROTOCOLS);
-    Ok(upgrade.on_upgrade(move |socket| serve(state, socket, Wrapping::None)))
+    Ok(upgrade.on_upgrade(move |socket| serve(state, socket, Wrapping::None, origin)))
 }
 
 async fn wrapped(
     State(state): State<ControlPlane>,
     Path((_server, _session)): Path<(String, String)>,
     headers: HeaderMap,
+    origin: Origin,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let upgrade = bounded(&state, &headers, upgrade)?;
-    Ok(upgrade.on_upgrade(move |socket| serve(state, socket, Wrapping::SockJs)))
+    Ok(upgrade.on_upgrade(move |socket| serve(state, socket, Wrapping::SockJs, origin)))
 }
 
-async fn serve(state: ControlPlane, socket: WebSocket, wrapping: Wrapping) {
+async fn serve(state: ControlPlane, socket: WebSocket, wrapping: Wrapping, origin: Origin) {
     let control = Arc::clone(&state.control);
     control.counters.channels.add();
-    Session::new(socket, Arc::clone(&control), wrapping).serve().await;
+    Session::new(socket, Arc::clone(&control), wrapping, origin).serve().await;
     control.counters.channels.take();
 }
 

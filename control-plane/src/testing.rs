@@ -169,6 +169,12 @@ impl World {
     /// Where its files lie.
     pub(crate) fn objects(&self) -> std::path::PathBuf {
         self.database.dir.path().join("objects")
+    /// Another instance on the same database, as two servers share one.
+    pub(crate) async fn beside(&self) -> Self {
+        let config = self.plane.control.config.clone();
+        let plane = ControlPlane::open(config).await.expect("a second control plane opens");
+        let database = Database { url: self.database.url.clone(), _dir: None };
+        Self { plane, database }
     }
 
     /// One request; the answer's status and JSON.
@@ -195,6 +201,20 @@ impl World {
         let bytes =
             axum::body::to_bytes(response.into_body(), 10_000_000).await.expect("a whole body");
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// One GET; the answer's status, headers and text.
+    pub(crate) async fn text(
+        &self,
+        path: &str,
+        token: &str,
+    ) -> (StatusCode, axum::http::HeaderMap, String) {
+        let request = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let request = request.body(Body::empty()).expect("a request");
+        let response = self.plane.router().oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 10_000_000).await.expect("a whole body");
+        (parts.status, parts.headers, String::from_utf8(bytes.to_vec()).expect("text"))
     }
 
     pub(crate) async fn get(&self, path: &str, token: &str) -> (StatusCode, Value) {

@@ -3,15 +3,20 @@
 //! HS256, signed with an API key pair: `iss` = the key, `sub` = the user, `aud` = `bedside-api`,
 //! `role`, `clinic`, `exp`; `session` and `link` where the token came from a join link. The
 //! audience keeps the doors apart: a room token has none and is refused here, signaling refuses
-//! this one.
+//! this one. `jti` names the token, so that it can be revoked.
+//!
+//! Tokens of a foreign identity service are read by [`jwks`](crate::jwks). Which of the two a
+//! token is its `alg` says, and each side accepts its own algorithms only: a public key is never
+//! taken for a shared secret.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{KeyPair, Private};
@@ -28,6 +33,15 @@ const LEEWAY: Duration = Duration::from_secs(5);
 /// A longer token is not looked at.
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 
+/// A longer token of anybody is not looked at.
+const MAX_ANY_LEN: usize = 16 * 1024;
+
+/// How ours are signed.
+pub(crate) const OWN_ALGORITHM: &str = "HS256";
+
+/// Seconds beyond this are no time of ours (the year 5138).
+const MAX_SECONDS: f64 = 1e11;
+
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +56,8 @@ pub enum ApiRole {
     Service,
     /// The clinic's administrator.
     Admin,
+    /// Reads the clinic's audit log, and nothing else.
+    Auditor,
 }
 
 impl ApiRole {
@@ -53,6 +69,7 @@ impl ApiRole {
             Self::Guest => "guest",
             Self::Service => "service",
             Self::Admin => "admin",
+            Self::Auditor => "auditor",
         }
     }
 }
@@ -95,7 +112,30 @@ struct Claims {
     session: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     link: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
     exp: i64,
+}
+
+/// A token that was accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Verified {
+    pub(crate) token: ApiToken,
+    /// Names this very token, so that it can be revoked: its `jti`, or a hash of it.
+    pub(crate) id: String,
+}
+
+/// What a token's header says, as far as it counts. `jku`, `jwk`, `x5u` and `x5c` do not: keys
+/// come from the configuration alone.
+#[derive(Deserialize)]
+pub(crate) struct Header {
+    pub(crate) alg: String,
+    pub(crate) kid: Option<String>,
+    pub(crate) typ: Option<String>,
+    crit: Option<Value>,
+    b64: Option<Value>,
+    zip: Option<Value>,
+    cty: Option<Value>,
 }
 
 /// Signs an API token.
@@ -109,33 +149,42 @@ pub fn issue(keys: &KeyPair, token: &ApiToken) -> String {
         name: token.name.as_ref().map(|name| name.reveal().clone()),
         session: token.session,
         link: token.link,
+        jti: Some(Uuid::new_v4().to_string()),
         exp: token.expires_at.timestamp(),
     };
     let secret = EncodingKey::from_secret(keys.secret.reveal().as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret)
+    jsonwebtoken::encode(&jsonwebtoken::Header::new(Algorithm::HS256), &claims, &secret)
         .expect("claims of strings and numbers always encode, and HS256 takes any secret")
 }
 
 /// Checks signature, algorithm, issuer, audience and times.
 pub fn verify(keys: &[KeyPair], jwt: &str, now: DateTime<Utc>) -> Result<ApiToken, InvalidToken> {
-    if jwt.len() > MAX_TOKEN_LEN || !header_is_plain(jwt) {
+    let header = header(jwt).ok_or(InvalidToken)?;
+    verify_own(keys, jwt, &header, now).map(|verified| verified.token)
+}
+
+/// [`verify`] for a token whose header was read.
+pub(crate) fn verify_own(
+    keys: &[KeyPair],
+    jwt: &str,
+    header: &Header,
+    now: DateTime<Utc>,
+) -> Result<Verified, InvalidToken> {
+    if jwt.len() > MAX_TOKEN_LEN || header.alg != OWN_ALGORITHM {
         return Err(InvalidToken);
     }
-    let claims = keys.iter().find_map(|pair| claims_signed_by(pair, jwt)).ok_or(InvalidToken)?;
-    let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or(InvalidToken)?;
-    let leeway = chrono::Duration::from_std(LEEWAY).map_err(|_| InvalidToken)?;
+    let (claims, times) =
+        keys.iter().find_map(|pair| claims_signed_by(pair, jwt)).ok_or(InvalidToken)?;
+    let expires_at = life(&times, LEEWAY, now).ok_or(InvalidToken)?;
     let bound = claims.role != ApiRole::Guest || claims.session.is_some();
-    if expires_at.checked_add_signed(leeway).is_none_or(|end| end <= now)
-        || !bound
-        || !crate::text::is_id(&claims.sub)
-    {
+    if !bound || !crate::text::is_id(&claims.sub) {
         return Err(InvalidToken);
     }
     let clinic = claims.clinic.unwrap_or_else(|| DEFAULT_CLINIC.to_owned());
     if !crate::text::is_id(&clinic) {
         return Err(InvalidToken);
     }
-    Ok(ApiToken {
+    let token = ApiToken {
         user_id: claims.sub,
         name: claims.name.filter(|name| crate::text::is_name(name)).map(Private::new),
         role: claims.role,
@@ -143,40 +192,76 @@ pub fn verify(keys: &[KeyPair], jwt: &str, now: DateTime<Utc>) -> Result<ApiToke
         session: claims.session,
         link: claims.link,
         expires_at,
-    })
+    };
+    Ok(Verified { token, id: id_of(jwt, claims.jti.as_deref()) })
 }
 
-/// `alg` is HS256 and nothing in the header changes how the token is read (RFC 7515 §4.1.11).
-fn header_is_plain(jwt: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Plain {
-        alg: String,
-        crit: Option<serde_json::Value>,
-        b64: Option<serde_json::Value>,
-        zip: Option<serde_json::Value>,
-        cty: Option<serde_json::Value>,
+/// Reads the header of a token. None if it is none, or if something in it changes how the token is
+/// read (RFC 7515 §4.1.11, RFC 7797).
+pub(crate) fn header(jwt: &str) -> Option<Header> {
+    if jwt.len() > MAX_ANY_LEN || jwt.bytes().filter(|byte| *byte == b'.').count() != 2 {
+        return None;
     }
-    let Some((header, _)) = jwt.split_once('.') else { return false };
-    let Ok(json) = URL_SAFE_NO_PAD.decode(header) else { return false };
-    let Ok(header) = serde_json::from_slice::<Plain>(&json) else { return false };
-    header.alg == "HS256"
-        && header.crit.is_none()
+    let (header, _) = jwt.split_once('.')?;
+    let json = URL_SAFE_NO_PAD.decode(header).ok()?;
+    let header: Header = serde_json::from_slice(&json).ok()?;
+    let plain = header.crit.is_none()
         && header.b64.is_none()
         && header.zip.is_none()
-        && header.cty.is_none()
+        && header.cty.is_none();
+    plain.then_some(header)
 }
 
-fn claims_signed_by(pair: &KeyPair, jwt: &str) -> Option<Claims> {
+/// The end of a token whose times hold now. A time of another type than a number is no time.
+pub(crate) fn life(claims: &Value, leeway: Duration, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let leeway = chrono::Duration::from_std(leeway).ok()?;
+    let time = |value: &Value| {
+        let seconds = value.as_i64().or_else(|| {
+            // Some services write fractions of seconds.
+            let seconds = value.as_f64().filter(|seconds| seconds.abs() < MAX_SECONDS)?;
+            #[expect(clippy::cast_possible_truncation, reason = "its size was checked")]
+            Some(seconds.floor() as i64)
+        })?;
+        DateTime::from_timestamp(seconds, 0)
+    };
+    let expires_at = time(claims.get("exp")?)?;
+    if expires_at.checked_add_signed(leeway)? <= now {
+        return None;
+    }
+    for early in ["nbf", "iat"] {
+        match claims.get(early) {
+            Some(value) if time(value)?.checked_sub_signed(leeway)? > now => return None,
+            Some(_) | None => {}
+        }
+    }
+    Some(expires_at)
+}
+
+/// The name of a token: its own id where that is one, else a hash of the whole.
+pub(crate) fn id_of(jwt: &str, jti: Option<&str>) -> String {
+    match jti.filter(|jti| crate::text::is_id(jti)) {
+        Some(jti) => jti.to_owned(),
+        None => {
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, jwt.as_bytes());
+            format!("sha256-{}", URL_SAFE_NO_PAD.encode(hash.as_ref()))
+        }
+    }
+}
+
+/// The claims as ours, and as JSON values, in which a time still has its type.
+fn claims_signed_by(pair: &KeyPair, jwt: &str) -> Option<(Claims, Value)> {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
     validation.set_issuer(&[&pair.key]);
     validation.set_audience(&[AUDIENCE]);
-    // Our own clock decides, in `verify`; `nbf` is the library's, with the same leeway.
+    // Our own clock decides, in `life`.
     validation.validate_exp = false;
-    validation.validate_nbf = true;
-    validation.leeway = LEEWAY.as_secs();
+    validation.validate_nbf = false;
     let secret = DecodingKey::from_secret(pair.secret.reveal().as_bytes());
-    jsonwebtoken::decode::<Claims>(jwt, &secret, &validation).ok().map(|data| data.claims)
+    let claims = jsonwebtoken::decode::<Claims>(jwt, &secret, &validation).ok()?.claims;
+    let (_, rest) = jwt.split_once('.')?;
+    let json = URL_SAFE_NO_PAD.decode(rest.split_once('.')?.0).ok()?;
+    Some((claims, serde_json::from_slice(&json).ok()?))
 }
 
 #[cfg(test)]
@@ -205,8 +290,8 @@ mod tests {
         }
     }
 
-    fn signed(header: &serde_json::Value, claims: &serde_json::Value, secret: &str) -> String {
-        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    fn signed(header: &Value, claims: &Value, secret: &str) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(header), part(claims));
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
         let tag = aws_lc_rs::hmac::sign(&key, message.as_bytes());
@@ -242,7 +327,7 @@ mod tests {
         let good =
             json!({"iss": "first", "sub": "u", "aud": AUDIENCE, "role": "doctor", "exp": exp});
         assert!(verify(&keys(), &signed(&header, &good, "first-secret"), now).is_ok());
-        let with = |name: &str, value: serde_json::Value| {
+        let with = |name: &str, value: Value| {
             let mut claims = good.clone();
             claims[name] = value;
             claims

@@ -25,6 +25,7 @@ use crate::attachments::{AttachError, HEAD, Upload, disposition, may_begin, name
 use crate::chat::{ChatError, Posting};
 use crate::consultation::Consultation;
 use crate::frames::{ChatText, ServerFrame};
+use crate::permissions::Permission;
 use crate::store::{self, Receipt};
 use crate::view::MessageView;
 use crate::{ControlPlane, Private};
@@ -208,6 +209,7 @@ async fn as_oneself(
     id: &str,
 ) -> Result<std::sync::Arc<Consultation>, Problem> {
     let consultation = own(state, caller, id).await?;
+    caller.may(Permission::WriteChat)?;
     if caller.is_staff() {
         return Err(Problem::forbidden("only people in the consultation chat"));
     }

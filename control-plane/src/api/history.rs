@@ -12,9 +12,10 @@ use super::sessions::{ListAnswer, limit, own, read_cursor, write_cursor};
 use super::video_words::{mode, status, time_in_text};
 use crate::access::Caller;
 use crate::consultation::{Consultation, Mode};
+use crate::permissions::Permission;
 use crate::store::{self, Past};
 use crate::token::ApiRole;
-use crate::{ControlPlane, text, view};
+use crate::{ControlPlane, audit, text, view};
 
 /// The page of the older contract beyond which nobody turns.
 const MAX_PAGE: i64 = 1_000;
@@ -129,6 +130,7 @@ pub(crate) async fn history(
     let mut found = state.control.within(state.control.db.past(&caller.0.clinic, &more)).await?;
     let further = found.len() > size;
     found.truncate(size);
+    audit::listed(found.iter().map(|consultation| consultation.id));
     let last = found.last().filter(|_| further);
     let next_cursor = last.map(|last| write_cursor(last.scheduled_start, last.id));
     let items = found.iter().map(HistoryItem::new).collect();
@@ -137,6 +139,7 @@ pub(crate) async fn history(
 
 /// Narrows what is asked down to what the caller took part in.
 fn own_part(caller: &Caller, past: Past) -> Result<Past, Problem> {
+    caller.may(Permission::ReadConsultations)?;
     let user = &caller.0.user_id;
     let own = |asked: &Option<String>| asked.as_ref().is_none_or(|asked| asked == user);
     let elses = || Problem::forbidden("these consultations are somebody else's");
@@ -152,7 +155,7 @@ fn own_part(caller: &Caller, past: Past) -> Result<Past, Problem> {
         ApiRole::Patient if own(&past.patient_id) => {
             Ok(Past { patient_id: Some(user.clone()), ..past })
         }
-        ApiRole::Doctor | ApiRole::Patient | ApiRole::Guest => Err(elses()),
+        ApiRole::Doctor | ApiRole::Patient | ApiRole::Guest | ApiRole::Auditor => Err(elses()),
     }
 }
 
@@ -375,6 +378,7 @@ pub(crate) async fn calls(
     let (control, clinic) = (&state.control, &caller.0.clinic);
     let total = control.within(control.db.count_past(clinic, &past)).await?;
     let found = control.within(control.db.past(clinic, &past)).await?;
+    audit::listed(found.iter().map(|consultation| consultation.id));
     let own = (!caller.is_staff()).then(|| caller.0.user_id.clone());
     Ok(Json(CallsAnswer {
         user_id: named.or(own),

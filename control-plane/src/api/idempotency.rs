@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use crate::access::Caller;
+use crate::access::{API_KEY, Caller};
 use crate::control::Control;
 use crate::store::{self, Claim};
 use crate::{ControlPlane, KeyPair};
@@ -53,7 +53,8 @@ pub(super) async fn once(
 ) -> Response {
     let headers = request.headers();
     // Without a caller there is nobody whose key it could be; the handler says so if it needs one.
-    let keyed = request.method() == Method::POST && headers.contains_key(AUTHORIZATION);
+    let known = headers.contains_key(AUTHORIZATION) || headers.contains_key(&API_KEY);
+    let keyed = request.method() == Method::POST && known;
     if !keyed || !headers.contains_key(&KEY) {
         return next.run(request).await;
     }
@@ -105,7 +106,7 @@ async fn run_once(
         state.control.keep(&claim, answer).await
     };
     // A task of its own: it ends also when the sender hangs up.
-    tokio::spawn(running.in_current_span()).await.map_err(|_| {
+    tokio::spawn(crate::audit::along(running).in_current_span()).await.map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request failed")
     })
 }

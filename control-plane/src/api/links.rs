@@ -13,6 +13,7 @@ use super::{Body, id_in_path};
 use crate::access::Caller;
 use crate::consultation::PersonRole;
 use crate::links::NewLink;
+use crate::permissions::Permission;
 use crate::token::ApiRole;
 use crate::{ControlPlane, view};
 
@@ -90,6 +91,7 @@ pub(crate) async fn create(
     Body(request): Body<LinkRequest>,
 ) -> Result<Response, Problem> {
     let consultation = own(&state, &caller, &id).await?;
+    caller.may(Permission::ManageLinks)?;
     if !caller.leads(&consultation) {
         return Err(Problem::forbidden("only the doctor of the consultation may do this"));
     }
@@ -111,13 +113,14 @@ pub(crate) async fn revoke(
     Path(link): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let row = state.control.link(&caller.0.clinic, id_in_path(&link)?).await?;
+    caller.may(Permission::ManageLinks)?;
     let may = match caller.0.role {
         ApiRole::Service | ApiRole::Admin => true,
         ApiRole::Doctor => match row.session_id {
             Some(id) => caller.leads(&*state.control.look(&caller.0.clinic, id).await?),
             None => row.user_id == caller.0.user_id,
         },
-        ApiRole::Patient | ApiRole::Guest => false,
+        ApiRole::Patient | ApiRole::Guest | ApiRole::Auditor => false,
     };
     if !may {
         return Err(Problem::forbidden("only the doctor of the consultation may do this"));

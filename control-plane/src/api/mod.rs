@@ -9,6 +9,7 @@ mod billing;
 #[cfg(test)]
 mod billing_tests;
 mod chat;
+mod audit;
 mod cors;
 mod docs;
 mod feedback;
@@ -17,6 +18,7 @@ mod feedback_tests;
 mod health;
 mod history;
 mod idempotency;
+mod keys;
 mod limits;
 mod links;
 mod older;
@@ -101,6 +103,10 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/actuator/health", get(standing::actuator))
         .route("/api/video/health", get(standing::video_health))
         .route("/api/video/providers/status", get(standing::providers))
+        .route("/api/v1/audit", get(audit::read))
+        .route("/api/v1/keys", post(keys::create).get(keys::list))
+        .route("/api/v1/keys/{key}", delete(keys::revoke))
+        .route("/api/v1/tokens/revoke", post(keys::revoke_token))
         .route("/api/v1/links/exchange", post(links::exchange))
         .route("/api/v1/links/{link}", delete(links::revoke))
         .route("/api/v1/consultations/channel", get(channel::list))
@@ -122,6 +128,7 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .layer(from_fn_with_state(control_plane.clone(), idempotency::once))
         .layer(from_fn_with_state(control_plane.clone(), health::switched_on))
         .layer(from_fn_with_state(control_plane.clone(), limits::by_address))
+        .layer(from_fn_with_state(control_plane.clone(), crate::audit::record))
         .layer(from_fn_with_state(control_plane.clone(), cors::gate))
         .layer(from_fn(as_problems))
         .layer(from_fn(with_request_id))

@@ -14,6 +14,7 @@ use super::video_view::{Arrival, Entry};
 use super::video_words::{APPOINTMENT, DOCTOR, NAME, USER, Words};
 use crate::access::Caller;
 use crate::consultation::{Actor, Consultation, Device, PersonRole, Status, Step};
+use crate::permissions::Permission;
 use crate::sessions::Joined;
 use crate::{ControlPlane, Private, text};
 
@@ -126,6 +127,7 @@ pub(super) async fn enter(
     consultation: &Consultation,
     acting: &Acting,
 ) -> Result<Joined, Problem> {
+    caller.may(Permission::JoinConsultations)?;
     let (clinic, id) = (&caller.0.clinic, consultation.id);
     let actor = actor(caller, acting);
     Ok(state
@@ -178,7 +180,8 @@ pub(super) async fn link_for(
     consultation: &Consultation,
 ) -> Result<Option<String>, Problem> {
     let patient = consultation.role_of(&caller.0.user_id) == PersonRole::Patient;
-    if consultation.status.is_over() || !(patient || caller.leads(consultation)) {
+    let leads = caller.leads(consultation) && caller.may(Permission::ManageLinks).is_ok();
+    if consultation.status.is_over() || !(patient || leads) {
         return Ok(None);
     }
     patient_link(state, consultation).await.map(Some)

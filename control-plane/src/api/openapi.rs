@@ -3,7 +3,7 @@
 use utoipa::OpenApi as _;
 
 use super::{
-    appointments, billing, chat, feedback, health, history, links, payments, reports, sessions,
+    appointments, audit, billing, chat, feedback, health, history, keys, links, payments, reports, sessions,
     standing, video, video_calls,
 };
 
@@ -80,6 +80,11 @@ use super::{
         appointments::booked_start,
         appointments::booked_end,
         appointments::booked_session,
+        keys::create,
+        keys::list,
+        keys::revoke,
+        keys::revoke_token,
+        audit::read,
     )
 )]
 struct Description;

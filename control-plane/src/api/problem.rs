@@ -108,6 +108,15 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not possible now; try again")
     }
 
+    /// The database is away, or others keep changing the same thing.
+    pub(crate) fn unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the consultation service cannot answer now; try again",
+        )
+    }
+
     /// Every place in the consultation is taken.
     pub(crate) fn full() -> Self {
         Self::new(StatusCode::CONFLICT, "full", "the consultation has no place for another person")
@@ -188,11 +197,7 @@ impl From<ChangeError> for Problem {
                 "payment_required",
                 "the payment of this appointment is not confirmed yet",
             ),
-            ChangeError::Database(_) | ChangeError::Busy => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "the consultation service cannot answer now; try again",
-            ),
+            ChangeError::Database(_) | ChangeError::Busy => Self::unavailable(),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::video_words::{DETAILS, ISSUE, USER, Words};
 use crate::access::Caller;
 use crate::consultation::Consultation;
 use crate::events::{Event, News, Told};
+use crate::permissions::Permission;
 use crate::store::outbox::Along;
 use crate::store::{self, ReportRow};
 use crate::{ControlPlane, text, view};
@@ -92,6 +93,7 @@ pub(crate) async fn list(
     if !caller.leads(&consultation) {
         return Err(Problem::forbidden("only the doctor of the consultation may do this"));
     }
+    caller.may(Permission::ReadIssues)?;
     let control = &state.control;
     let rows = control.db.reports(&caller.0.clinic, consultation.id, MAX_REPORTS);
     let items = control.within(rows).await?.into_iter().map(|row| ReportView {
@@ -110,6 +112,7 @@ pub(super) async fn take(
     consultation: &Consultation,
     words: &Words,
 ) -> Result<Response, Problem> {
+    caller.may(Permission::ReportIssues)?;
     // A service may report on its own behalf, too.
     let user_id = if caller.is_staff() && words.any(USER)?.is_none() && words.role()?.is_none() {
         caller.0.user_id.clone()

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::{Body, id_in_path};
 use crate::access::Caller;
 use crate::consultation::{Consultation, Device, DeviceKind, Mode, PersonRole, Status, Step};
+use crate::permissions::Permission;
 use crate::sessions::{Joined, NewSession, RoomAnswer, WaitingAnswer, socket_url};
 use crate::store::Page;
 use crate::token::ApiRole;
@@ -136,12 +137,7 @@ pub(crate) async fn create(
     caller: Caller,
     Body(request): Body<CreateRequest>,
 ) -> Result<Response, Problem> {
-    match caller.0.role {
-        ApiRole::Service | ApiRole::Admin | ApiRole::Doctor => {}
-        ApiRole::Patient | ApiRole::Guest => {
-            return Err(Problem::forbidden("this role does not create consultations"));
-        }
-    }
+    caller.may(Permission::CreateConsultations)?;
     let own = request.doctor_id.as_ref().is_none_or(|doctor| *doctor == caller.0.user_id);
     if caller.0.role == ApiRole::Doctor && !own {
         return Err(Problem::forbidden("a doctor creates only consultations of their own"));
@@ -181,6 +177,7 @@ pub(crate) async fn list(
     caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<ListAnswer<SessionView>>, Problem> {
+    caller.may(Permission::ReadConsultations)?;
     let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
     let word = query.status.as_deref();
     let status =
@@ -223,6 +220,7 @@ pub(crate) async fn join(
     Body(request): Body<JoinRequest>,
 ) -> Result<Response, Problem> {
     let consultation = own(&state, &caller, &id).await?;
+    caller.may(Permission::JoinConsultations)?;
     let device = request.device(&headers, &caller)?;
     let (user_id, name) = if caller.is_staff() {
         let user_id = request
@@ -292,6 +290,7 @@ pub(crate) async fn leave(
     Body(request): Body<JoinRequest>,
 ) -> Session {
     let consultation = own(&state, &caller, &id).await?;
+    caller.may(Permission::JoinConsultations)?;
     let user_id = match request.user_id {
         Some(user_id) if caller.is_staff() || user_id == caller.0.user_id => user_id,
         Some(_) => return Err(Problem::forbidden("one leaves only for oneself")),

@@ -19,6 +19,7 @@ use super::video_words::{APPOINTMENT, DOCTOR, PATIENT, USER, Words, status};
 use super::{Body, id_in_path};
 use crate::access::Caller;
 use crate::consultation::{Consultation, Mode};
+use crate::permissions::Permission;
 use crate::sessions::NewSession;
 use crate::store::Page;
 use crate::token::ApiRole;
@@ -62,6 +63,7 @@ pub(super) fn new_session(
     caller: &Caller,
     words: &Words,
 ) -> Result<NewSession, Problem> {
+    caller.may(Permission::CreateConsultations)?;
     let appointment_id = words.id(APPOINTMENT)?;
     let mut doctor_id = words.id(DOCTOR)?;
     let mut patient_id = words.id(PATIENT)?;
@@ -76,7 +78,7 @@ pub(super) fn new_session(
             }
             doctor_name = doctor_name.or_else(|| caller.0.name.clone());
         }
-        ApiRole::Patient | ApiRole::Guest => {
+        ApiRole::Patient | ApiRole::Guest | ApiRole::Auditor => {
             return Err(Problem::forbidden("this role does not create consultations"));
         }
     }
@@ -179,7 +181,7 @@ pub(crate) async fn of_patient(
     let may = match caller.0.role {
         ApiRole::Service | ApiRole::Admin | ApiRole::Doctor => true,
         ApiRole::Patient => caller.0.user_id == id,
-        ApiRole::Guest => false,
+        ApiRole::Guest | ApiRole::Auditor => false,
     };
     if !may {
         return Err(Problem::forbidden("these sessions are somebody else's"));
@@ -195,6 +197,7 @@ async fn listed(
     query: Result<Query<ListQuery>, QueryRejection>,
     page: Page,
 ) -> Result<Response, Problem> {
+    caller.may(Permission::ReadConsultations)?;
     let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
     if !text::is_id(id) {
         return Err(Problem::not_found("there is nothing with this id"));

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::access::{Caller, NoCaller};
 use crate::api::id_in_path;
 use crate::api::problem::Problem;
+use crate::audit::{Deed, Origin, Outcome};
 use crate::chat::{ChatError, Posting};
 use crate::consultation::{Consultation, Device, PersonRole, Presence, Step};
 use crate::control::{ChangeError, Control};
@@ -33,6 +34,7 @@ use crate::live::{
     CloseReason, Inbox, ListListener, Listener, LiveSession, Mailbox, Outgoing, status_frame,
     viewer,
 };
+use crate::permissions::Permission;
 use crate::store::{Page, Receipt};
 use crate::token::ApiRole;
 use crate::{ControlPlane, view};
@@ -52,6 +54,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_MISSED: i64 = 500;
 /// How many consultations a list begins with.
 const LIST_LIMIT: i64 = 100;
+/// What the audit log says of an opened list.
+const LIST_DEED: &str = "OPEN /api/v1/consultations/channel";
 
 impl CloseReason {
     pub(crate) const fn words(self) -> (u16, &'static str) {
@@ -75,12 +79,13 @@ pub(crate) async fn session(
     State(state): State<ControlPlane>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    origin: Origin,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let id = id_in_path(&id)?;
     let upgrade = bounded(&state, &headers, upgrade)?;
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let mut line = Line::new(socket, Arc::clone(&state.control));
+        let mut line = Line::new(socket, Arc::clone(&state.control), origin);
         line.control.counters.channels.add();
         let end = serve_session(&mut line, id).await;
         line.hang_up(end).await;
@@ -92,11 +97,12 @@ pub(crate) async fn session(
 pub(crate) async fn list(
     State(state): State<ControlPlane>,
     headers: HeaderMap,
+    origin: Origin,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = bounded(&state, &headers, upgrade)?;
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let mut line = Line::new(socket, Arc::clone(&state.control));
+        let mut line = Line::new(socket, Arc::clone(&state.control), origin);
         line.control.counters.channels.add();
         let end = serve_list(&mut line).await;
         line.hang_up(end).await;
@@ -146,6 +152,7 @@ struct Line {
     heard: Instant,
     /// What was submitted and is not settled yet: the frames that answer it.
     pending: FuturesUnordered<BoxFuture<'static, Option<Utf8Bytes>>>,
+    origin: Origin,
 }
 
 async fn serve_session(line: &mut Line, id: Uuid) -> End {
@@ -153,15 +160,15 @@ async fn serve_session(line: &mut Line, id: Uuid) -> End {
         Ok(caller) => caller,
         Err(end) => return end,
     };
-    let found = line.control.look(&caller.0.clinic, id).await;
-    let consultation = match found {
-        Ok(consultation) => consultation,
-        Err(error) => return line.refuse_change(&error).await,
-    };
-    if !caller.takes_part(&consultation) {
-        return line.refuse("forbidden", "this consultation is somebody else's").await;
-    }
     let control = Arc::clone(&line.control);
+    let deed = line.deed(&caller, "OPEN /api/v1/consultations/sessions/{id}/channel");
+    match control.open_channel(&caller, id, &deed).await {
+        Ok(true) => {}
+        Ok(false) => {
+            return line.refuse("forbidden", "this consultation is somebody else's").await;
+        }
+        Err(error) => return line.refuse_change(&error).await,
+    }
     let (mailbox, inbox) = Mailbox::new();
     let listener_id = match control.welcome(&mailbox, &caller, id, after).await {
         Ok(listener_id) => listener_id,
@@ -180,13 +187,15 @@ async fn serve_list(line: &mut Line) -> End {
     let doctor_id = match caller.0.role {
         ApiRole::Doctor => Some(caller.0.user_id.clone()),
         ApiRole::Service | ApiRole::Admin => None,
-        ApiRole::Patient | ApiRole::Guest => {
+        ApiRole::Patient | ApiRole::Guest | ApiRole::Auditor => {
+            let deed = line.deed(&caller, LIST_DEED);
+            line.control.settle_deed(&deed, Outcome::Refused);
             return line.refuse("forbidden", "the list is for doctors").await;
         }
     };
     let control = Arc::clone(&line.control);
     let (mailbox, inbox) = Mailbox::new();
-    let listener = Listener::new(&mailbox, None, caller.0.user_id.clone(), caller.0.link, true);
+    let listener = Listener::new(&mailbox, None, &caller, true);
     let listener_id = listener.id;
     let clinic = caller.0.clinic.clone();
     let person = listener.clone();
@@ -196,7 +205,12 @@ async fn serve_list(line: &mut Line) -> End {
     // It listens before the list is read: what changes meanwhile waits in its queue.
     control.live.listen_list(ListListener { clinic: clinic.clone(), doctor_id, listener });
     let page = Page { limit: LIST_LIMIT, ..caller.page() };
-    let end = match control.page(&clinic, page).await {
+    let deed = line.deed(&caller, LIST_DEED);
+    let shown = match deed.run(control.page(&clinic, page)).await {
+        Ok(shown) => control.close_deed(&deed, Outcome::Done).await.map(|()| shown),
+        Err(error) => Err(error),
+    };
+    let end = match shown {
         Ok((sessions, _)) => {
             let items = sessions.iter().map(|c| view::session(c, caller.viewer(c))).collect();
             let role = caller.0.role.as_str();
@@ -213,6 +227,24 @@ async fn serve_list(line: &mut Line) -> End {
 }
 
 impl Control {
+    /// Somebody wants to hear what happens in a consultation; `false` = it may not. Either way the
+    /// audit log has it before anything is told.
+    pub(crate) async fn open_channel(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        deed: &Arc<Deed>,
+    ) -> Result<bool, ChangeError> {
+        let found = deed.run(self.look(&caller.0.clinic, id)).await;
+        let consultation = found.inspect_err(|error| {
+            self.settle_deed(deed, Outcome::of_error(error));
+        })?;
+        let part = caller.takes_part(&consultation);
+        let outcome = if part { Outcome::Done } else { Outcome::Refused };
+        self.close_deed(deed, outcome).await?;
+        Ok(part)
+    }
+
     /// Takes a listener in, between two changes: it misses nothing and hears nothing twice. Gives
     /// the id to say [farewell](Self::farewell) with.
     pub(crate) async fn welcome(
@@ -259,7 +291,7 @@ impl Control {
             Err(error) => return Err(error),
         };
         let mut listener =
-            Listener::new(mailbox, Some(id), user_id.to_owned(), caller.0.link, caller.is_staff());
+            Listener::new(mailbox, Some(id), caller, caller.is_staff());
         let listener_id = listener.id;
         for frame in self.greeting(&consultation, caller, &listener) {
             listener.tell(frame);
@@ -365,10 +397,15 @@ impl Control {
 }
 
 impl Line {
-    fn new(socket: WebSocket, control: Arc<Control>) -> Self {
+    fn new(socket: WebSocket, control: Arc<Control>, origin: Origin) -> Self {
         let now = Instant::now();
         let allowance = Allowance::new(now);
-        Self { socket, control, allowance, heard: now, pending: FuturesUnordered::new() }
+        Self { socket, control, allowance, heard: now, pending: FuturesUnordered::new(), origin }
+    }
+
+    /// Something that a known client asks for.
+    fn deed(&self, caller: &Caller, action: &str) -> Arc<Deed> {
+        Deed::of(caller.who(), action, self.origin.clone())
     }
 
     /// The first frame must say who comes.
@@ -551,11 +588,15 @@ impl Line {
     }
 
     async fn hear_chat(&mut self, caller: &Caller, id: Uuid, chat: &ChatText) -> Result<(), End> {
-        let submitted = if caller.is_staff() {
+        let deed = self.deed(caller, "SEND /api/v1/consultations/sessions/{id}/channel");
+        deed.about(id);
+        let submitted = if caller.is_staff() || caller.may(Permission::WriteChat).is_err() {
             Err(ChatError::NotAdmitted)
         } else {
-            self.control.submit(caller.author(), id, chat).await
+            deed.run(self.control.submit(caller.author(), id, chat)).await
         };
+        let outcome = submitted.as_ref().map_or_else(ChatError::outcome, |_| Outcome::Done);
+        self.control.settle_deed(&deed, outcome);
         let client_id = chat.client_id.clone();
         match submitted {
             // It comes back through the queue, in order with everybody else's.

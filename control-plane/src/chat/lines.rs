@@ -31,6 +31,7 @@ impl Control {
                 system_event: Some(event),
                 attachment: None,
                 at: transition.at,
+                audit: None,
             };
             let live = self.live.enter(after.id);
             let consultation = std::sync::Arc::new(after.clone());

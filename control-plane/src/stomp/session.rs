@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::codec::{BadStomp, Command, Decoder, Frame, Heard, Version, encode};
 use super::sockjs;
 use crate::access::{Caller, NoCaller};
+use crate::audit::{Deed, Origin, Outcome};
 use crate::channel::limits::{Allowance, Verdict};
 use crate::channel::{End, broken, chat_error};
 use crate::chat::{ChatError, Posting};
@@ -22,6 +23,7 @@ use crate::consultation::Device;
 use crate::control::{ChangeError, Control};
 use crate::frames::{ChatText, MarkPayload, Notice, ServerFrame};
 use crate::live::{CloseReason, Inbox, Listener, Mailbox, Outgoing};
+use crate::permissions::Permission;
 use crate::sessions::Joined;
 use crate::store::Receipt;
 
@@ -170,10 +172,16 @@ pub(super) struct Session {
     waits: Vec<Uuid>,
     pending: FuturesUnordered<BoxFuture<'static, Settled>>,
     next_message: u64,
+    origin: Origin,
 }
 
 impl Session {
-    pub(super) fn new(socket: WebSocket, control: Arc<Control>, wrapping: Wrapping) -> Self {
+    pub(super) fn new(
+        socket: WebSocket,
+        control: Arc<Control>,
+        wrapping: Wrapping,
+        origin: Origin,
+    ) -> Self {
         let now = Instant::now();
         Self {
             socket,
@@ -191,7 +199,13 @@ impl Session {
             waits: Vec::new(),
             pending: FuturesUnordered::new(),
             next_message: 0,
+            origin,
         }
+    }
+
+    /// Something that a known client asks for.
+    fn deed(&self, caller: &Caller, action: &str) -> Arc<Deed> {
+        Deed::of(caller.who(), action, self.origin.clone())
     }
 
     pub(super) async fn serve(mut self) {
@@ -466,11 +480,15 @@ impl Session {
         };
         let Some(id) = chat.session_id else { return self.bad_body().await };
         let client_id = chat.client_id.clone();
-        let submitted = if caller.is_staff() {
+        let deed = self.deed(caller, "SEND /app/chat.send");
+        deed.about(id);
+        let submitted = if caller.is_staff() || caller.may(Permission::WriteChat).is_err() {
             Err(ChatError::NotAdmitted)
         } else {
-            self.control.submit(caller.author(), id, &chat).await
+            deed.run(self.control.submit(caller.author(), id, &chat)).await
         };
+        let outcome = submitted.as_ref().map_or_else(ChatError::outcome, |_| Outcome::Done);
+        self.control.settle_deed(&deed, outcome);
         match submitted {
             // It comes back on the topic, in order with everybody else's.
             Ok(ticket) => {
@@ -573,17 +591,21 @@ impl Session {
             return self.bad_body().await;
         };
         let control = Arc::clone(&self.control);
-        let found = control.look(&caller.0.clinic, session_id).await;
+        let deed = self.deed(caller, "SEND /app/session.join");
+        let found = deed.run(control.look(&caller.0.clinic, session_id)).await;
+        let may = caller.may(Permission::JoinConsultations).is_ok();
         let joined = match found {
-            Ok(consultation) if caller.takes_part(&consultation) && !caller.is_staff() => {
+            Ok(consultation) if caller.takes_part(&consultation) && !caller.is_staff() && may => {
                 let (user, name) = (&caller.0.user_id, caller.0.name.clone());
                 let actor = caller.actor();
                 let device = Device::default();
-                control.join(&caller.0.clinic, session_id, &actor, user, name, device).await
+                let join = control.join(&caller.0.clinic, session_id, &actor, user, name, device);
+                deed.run(join).await
             }
             Ok(_) => Err(ChangeError::NotFound),
             Err(error) => Err(error),
         };
+        control.settle_deed(&deed, joined.as_ref().map_or_else(Outcome::of_error, |_| Outcome::Done));
         let notice = match joined {
             Ok(Joined::Waiting { position }) => {
                 if self.waits.len() < MAX_WAITING && !self.waits.contains(&session_id) {
@@ -622,9 +644,7 @@ impl Session {
             }
             Destination::Notifications => {
                 if self.person.is_none() {
-                    let user_id = caller.0.user_id.clone();
-                    let link = caller.0.link;
-                    let person = Listener::new(&self.mailbox, None, user_id, link, true);
+                    let person = Listener::new(&self.mailbox, None, caller, true);
                     self.control.live.listen_person(&caller.0.clinic, person.clone());
                     self.person = Some(person);
                 }
@@ -649,13 +669,13 @@ impl Session {
             close: CloseReason::Forbidden,
         };
         let control = Arc::clone(&self.control);
-        let consultation = match control.look(&caller.0.clinic, session).await {
-            Ok(consultation) => consultation,
-            Err(ChangeError::NotFound) => return Err(Stop::Refused(forbidden(), None)),
+        let deed = self.deed(caller, "SUBSCRIBE /topic/session.{id}");
+        match control.open_channel(caller, session, &deed).await {
+            Ok(true) => {}
+            Ok(false) | Err(ChangeError::NotFound) => {
+                return Err(Stop::Refused(forbidden(), None));
+            }
             Err(_) => return Err(Stop::Refused(unavailable(), None)),
-        };
-        if !caller.takes_part(&consultation) {
-            return Err(Stop::Refused(forbidden(), None));
         }
         match control.welcome(&self.mailbox, caller, session, after).await {
             Ok(listener) => {

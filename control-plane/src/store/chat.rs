@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Db, Tx, execute, fetch};
 use crate::Private;
+use crate::audit::Entry;
 
 macro_rules! columns {
     () => {
@@ -99,6 +100,8 @@ pub(crate) struct NewMessage {
     /// Stored before the message, and belongs to it from then on.
     pub(crate) attachment: Option<AttachmentRow>,
     pub(crate) at: DateTime<Utc>,
+    /// The row of whoever asked for it.
+    pub(crate) audit: Option<Entry>,
 }
 
 /// What became of a message.
@@ -193,6 +196,9 @@ impl Tx {
         const SENT: &str = "UPDATE chat_attachments SET message_id = $2 WHERE id = $1";
         let counted = fetch!(self, fetch_optional, SequenceRow, COUNT, message.session_id)?;
         let Some(SequenceRow { sequence }) = counted else { return Ok(Posted::NoSession) };
+        if let Some(entry) = &message.audit {
+            super::audit::insert(self, entry).await?;
+        }
         let row = message.row(Uuid::now_v7(), sequence);
         let inserted = execute!(
             self,

@@ -76,7 +76,7 @@ impl Db {
             );
             Some(row?)
         };
-        tx.commit().await?;
+        tx.commit_alone().await?;
         Ok(known)
     }
 
@@ -91,7 +91,7 @@ impl Db {
         let mut tx = self.begin().await?;
         let Claim { clinic, caller, key, holder, .. } = claim;
         execute!(&mut tx, SQL, clinic, caller, key, *holder, answer)?;
-        tx.commit().await
+        tx.commit_alone().await
     }
 
     /// Gives the key back: nothing has happened under it.
@@ -101,7 +101,7 @@ impl Db {
         let mut tx = self.begin().await?;
         let Claim { clinic, caller, key, holder, .. } = claim;
         execute!(&mut tx, SQL, clinic, caller, key, *holder)?;
-        tx.commit().await
+        tx.commit_alone().await
     }
 
     /// Forgets what has expired; how many.
@@ -109,7 +109,7 @@ impl Db {
         const SQL: &str = "DELETE FROM idempotency_keys WHERE expires_at <= $1";
         let mut tx = self.begin().await?;
         let gone = execute!(&mut tx, SQL, now)?;
-        tx.commit().await?;
+        tx.commit_alone().await?;
         Ok(gone)
     }
 }

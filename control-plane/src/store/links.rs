@@ -3,6 +3,7 @@
 use chrono::{DateTime, Duration, Utc};
 use uuid::Uuid;
 
+use super::keys::{Revocation, insert_revocation};
 use super::{Db, Tx, execute, fetch};
 use crate::sessions::LINK_GRACE;
 
@@ -129,16 +130,17 @@ impl Db {
         fetch!(&mut reader, fetch_optional, LinkRow, SQL, id)
     }
 
-    /// Revokes a link; a second time changes nothing.
+    /// Revokes a link and tells every instance; a second time changes nothing.
     pub(crate) async fn revoke_link(
         &self,
         id: Uuid,
-        now: DateTime<Utc>,
+        revocation: &Revocation,
     ) -> Result<(), sqlx::Error> {
         const SQL: &str =
             "UPDATE join_links SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         let mut tx = self.begin().await?;
-        execute!(&mut tx, SQL, id, now)?;
+        execute!(&mut tx, SQL, id, revocation.at)?;
+        insert_revocation(&mut tx, revocation).await?;
         tx.commit().await
     }
 

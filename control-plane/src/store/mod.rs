@@ -12,11 +12,13 @@ mod backup;
 mod billing;
 #[cfg(test)]
 mod billing_tests;
+mod audit;
 mod chat;
 mod feedback;
 mod happenings;
 mod history;
 mod idempotency;
+mod keys;
 mod links;
 #[allow(dead_code, reason = "the first sink uses the rest")]
 pub(crate) mod outbox;
@@ -43,9 +45,11 @@ pub(crate) use chat::{
     AttachmentRow, Marked, MessageKind, MessageRow, NewMark, NewMessage, Posted, Receipt,
 };
 pub(crate) use feedback::{Feedback, FeedbackPage, Impression};
+pub(crate) use audit::AuditPage;
 pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;
 pub(crate) use idempotency::Claim;
+pub(crate) use keys::{KeyRow, Revocation};
 pub(crate) use links::LinkRow;
 pub(crate) use payments::Payment;
 pub(crate) use reports::ReportRow;
@@ -71,6 +75,9 @@ pub enum OpenError {
     /// A migration failed.
     #[error("the database could not be brought up to date: {0}")]
     Migrate(MigrateError),
+    /// The client for the identity service's keys could not be made.
+    #[error("the identity service cannot be asked: {0}")]
+    Keys(#[source] reqwest::Error),
     /// The database does not answer.
     #[error("the database could not be opened: {0}")]
     Connect(#[from] sqlx::Error),
@@ -131,8 +138,18 @@ impl Connected for Tx {
 }
 
 impl Tx {
-    /// Makes everything durable.
-    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+    /// Makes everything durable, together with the audit row of whoever asked for it.
+    pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let Some(entry) = crate::audit::pending() else { return self.commit_alone().await };
+        audit::insert(&mut self, &entry).await?;
+        self.commit_alone().await?;
+        crate::audit::written();
+        Ok(())
+    }
+
+    /// Makes everything durable and leaves no audit row: for our own bookkeeping (the outbox, the
+    /// inbox, idempotency keys, leases), which changes nothing about a patient.
+    pub(crate) async fn commit_alone(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,

@@ -159,7 +159,7 @@ impl Db {
         for position in positions {
             execute!(&mut tx, SQL, *position, now)?;
         }
-        tx.commit().await
+        tx.commit_alone().await
     }
 
     /// A sink has refused a delivery; it is tried again at `next_at`.
@@ -173,7 +173,7 @@ impl Db {
             last_error = $2, next_at = $3 WHERE position = $1";
         let mut tx = self.begin().await?;
         execute!(&mut tx, SQL, position, error, next_at)?;
-        tx.commit().await
+        tx.commit_alone().await
     }
 
     /// How many events a sink has not taken.
@@ -198,7 +198,7 @@ impl Db {
             WHERE relay_leases.holder = $2 OR relay_leases.held_until < $3";
         let mut tx = self.begin().await?;
         let taken = execute!(&mut tx, SQL, sink.word(), holder, now, until)? > 0;
-        tx.commit().await?;
+        tx.commit_alone().await?;
         Ok(taken)
     }
 
@@ -207,7 +207,7 @@ impl Db {
         const SQL: &str = "DELETE FROM relay_leases WHERE sink = $1 AND holder = $2";
         let mut tx = self.begin().await?;
         execute!(&mut tx, SQL, sink.word(), holder)?;
-        tx.commit().await
+        tx.commit_alone().await
     }
 
     /// Forgets messages and sent events that are older than `before`; at most `limit` of each.
@@ -225,7 +225,7 @@ impl Db {
         let mut tx = self.begin().await?;
         let messages = execute!(&mut tx, INBOX, before, limit)?;
         let events = execute!(&mut tx, OUTBOX, before, limit)?;
-        tx.commit().await?;
+        tx.commit_alone().await?;
         Ok(messages + events)
     }
 }

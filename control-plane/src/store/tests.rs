@@ -263,6 +263,7 @@ async fn messages_are_numbered_without_gaps_and_stored_once(database: Database) 
                 system_event: None,
                 attachment: None,
                 at: now(),
+                audit: None,
             };
             let mut tx = db.begin().await.expect("a transaction");
             let posted = tx.post(&message).await.expect("posts");
@@ -367,8 +368,17 @@ async fn the_end_of_a_consultation_ends_its_links(database: Database) {
         assert!(row.expires_at > now() + chrono::Duration::minutes(14));
     }
     let first = now();
-    db.revoke_link(guest.id, first).await.expect("revokes");
-    db.revoke_link(guest.id, now() + chrono::Duration::hours(1)).await.expect("again");
+    let revocation = |at| Revocation {
+        credential: format!("link:{}", guest.id),
+        clinic: guest.clinic.clone(),
+        user_id: Some(guest.user_id.clone()),
+        session_id: guest.session_id,
+        at,
+        forget_at: at + chrono::Duration::days(1),
+    };
+    db.revoke_link(guest.id, &revocation(first)).await.expect("revokes");
+    let later = now() + chrono::Duration::hours(1);
+    db.revoke_link(guest.id, &revocation(later)).await.expect("again");
     let row = db.link(guest.id).await.expect("reads").expect("there");
     assert_eq!(row.revoked_at, Some(first));
 }
