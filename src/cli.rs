@@ -33,6 +33,12 @@ pub(crate) enum Command {
     /// Print a signed token, for trying things.
     #[command(subcommand)]
     Token(Token),
+    /// Service keys: make, list, revoke.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// The audit log: check, export.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -164,6 +170,70 @@ pub(crate) enum Role {
     Admin,
 }
 
+/// `bedside keys …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a service key and print it, this once.
+    Create {
+        /// Clinic it belongs to.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        clinic: String,
+        /// What it is called; who acts by it in the records.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        /// What it may do, such as consultations:read; may be given more than once.
+        #[arg(long, required = true, value_delimiter = ',')]
+        scope: Vec<String>,
+        /// How long it is good; for ever, if not given.
+        #[arg(long, value_parser = period)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// List a clinic's service keys.
+    List {
+        /// Whose.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        clinic: String,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Revoke a service key; running servers refuse it within a second.
+    Revoke {
+        /// Its id.
+        id: uuid::Uuid,
+        /// Clinic it belongs to.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        clinic: String,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+/// `bedside audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Find rows that were changed, taken out, put in or moved; an error if there are any.
+    Verify {
+        /// Check this export (NDJSON) instead of the database.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Only this clinic's log.
+        #[arg(long)]
+        clinic: Option<String>,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Write a clinic's log to standard output, one JSON object a line.
+    Export {
+        /// Whose.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        clinic: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
 /// `bedside config …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -221,6 +291,9 @@ mod tests {
             "bedside token room --room a --identity b --ttl 5",
             "bedside token api --role nurse --user u",
             "bedside config print",
+            "bedside keys create --clinic c --name n",
+            "bedside keys revoke x --clinic c",
+            "bedside audit export",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -8,6 +8,7 @@ mod demo;
 mod edge;
 mod http;
 mod metrics;
+mod operator;
 mod shutdown;
 mod telemetry;
 mod tokens;
@@ -53,6 +54,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo(demo) => runtime()?.block_on(demo::run(&demo)),
         Command::Token(token) => print(&tokens::mint(token)?),
+        Command::Keys(command) => print(&runtime()?.block_on(operator::keys(command))?),
+        Command::Audit(command) => {
+            let told = runtime()?.block_on(operator::audit(command))?;
+            if told.is_empty() { Ok(()) } else { print(&told) }
+        }
         Command::Config(ConfigCommand::Print { file, .. }) => {
             print(&Config::load(&file.sources())?.redacted())
         }

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bedside_control_plane::backup::Lasting;
-use bedside_control_plane::{ControlConfig, ControlPlane, Objects, PaymentsConfig, RabbitConfig};
+use bedside_control_plane::{
+    ControlConfig, ControlPlane, KeyPair, Objects, PaymentsConfig, RabbitConfig,
+};
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Media, Note};
+use crate::config::{Config, ConfigError, Media, Note};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::shutdown::{Ending, Signals};
@@ -99,9 +101,9 @@ impl Server {
             tracing::info!(admin = %admin.address(), "the operator's doors are bound");
         }
 
-        let keys = vec![tokens::keys(config)];
+        let keys = keys(config)?;
         let allowed_origins = allowed_origins(config, &url);
-        let control = control_config(config, &url, allowed_origins.clone());
+        let control = control_config(config, &url, allowed_origins.clone())?;
         let control = ControlPlane::open(control).await.context("database_url")?;
         let running = node.handle();
         control.watch_media(move || running.is_running());
@@ -178,10 +180,24 @@ impl Server {
 
 /// The control plane's settings: the one place where ours become its own. `url` and
 /// `allowed_origins` are known only once the port is.
-fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> ControlConfig {
-    ControlConfig {
+/// The API keys: the first one signs, all of them verify.
+pub(crate) fn keys(config: &Config) -> Result<Vec<KeyPair>, ConfigError> {
+    let mut keys = vec![tokens::keys(config)];
+    keys.extend(config.auth.previous()?);
+    Ok(keys)
+}
+
+/// What the control plane is told.
+pub(crate) fn control_config(
+    config: &Config,
+    url: &str,
+    allowed_origins: Vec<String>,
+) -> Result<ControlConfig, ConfigError> {
+    Ok(ControlConfig {
         database_url: config.database_url.reveal().clone(),
-        keys: vec![tokens::keys(config)],
+        keys: keys(config)?,
+        jwks: config.auth.jwks()?,
+        service_keys: config.auth.keys()?,
         public_url: url.to_owned(),
         allowed_origins,
         auto_create: config.rooms.auto_create,
@@ -197,7 +213,7 @@ fn control_config(config: &Config, url: &str, allowed_origins: Vec<String>) -> C
         chat: config.chat.settings(),
         objects: config.objects.place(config.database_url.reveal()),
         ..ControlConfig::default()
-    }
+    })
 }
 
 /// What `bedside backup` copies.

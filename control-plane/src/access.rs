@@ -8,8 +8,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use crate::api::problem::Problem;
-use crate::chat::Author;
 use crate::audit::Who;
+use crate::chat::Author;
 use crate::consultation::{Actor, Consultation};
 use crate::control::{ChangeError, Control};
 use crate::jwks::ForeignError;

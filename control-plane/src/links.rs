@@ -14,8 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::consultation::{Actor, Consultation, PersonRole, Refusal, Step};
 use crate::audit::{self, Who};
+use crate::consultation::{Actor, Consultation, PersonRole, Refusal, Step};
 use crate::control::{ChangeError, Control};
 use crate::sessions::LINK_GRACE;
 use crate::store::{self, LinkRow, Revocation};

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use bedside_signaling::ParticipantSid;
 
-use crate::channel::limits::Bucket;
 use crate::access::Caller;
+use crate::channel::limits::Bucket;
 use crate::consultation::{Consultation, PersonRole, Step, Transition};
 use crate::frames::{Notice, ServerFrame};
 use crate::queue::Queues;

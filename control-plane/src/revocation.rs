@@ -160,7 +160,8 @@ impl Control {
         match self.step(clinic, session_id, &Actor::Server, &step).await {
             Ok(after) => live.tell_change(Some(&before), &after),
             // It is over: nobody to put out of the record.
-            Err(ChangeError::Refused(_) | ChangeError::NotFound) => {}
+            Err(ChangeError::Refused(_) | ChangeError::NotFound | ChangeError::PaymentRequired) => {
+            }
             Err(error @ (ChangeError::Database(_) | ChangeError::Busy)) => {
                 tracing::warn!(%error, "a person could not be put out of the record");
             }

@@ -169,11 +169,14 @@ impl World {
     /// Where its files lie.
     pub(crate) fn objects(&self) -> std::path::PathBuf {
         self.database.dir.path().join("objects")
+    }
+
     /// Another instance on the same database, as two servers share one.
     pub(crate) async fn beside(&self) -> Self {
         let config = self.plane.control.config.clone();
         let plane = ControlPlane::open(config).await.expect("a second control plane opens");
-        let database = Database { url: self.database.url.clone(), _dir: None };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let database = Database { url: self.database.url.clone(), dir };
         Self { plane, database }
     }
 

@@ -10,6 +10,7 @@
 //! must not pass for "not set".
 
 mod admin;
+mod auth;
 mod billing;
 mod chat;
 mod environment;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use admin::Admin;
+pub(crate) use auth::Auth;
 pub(crate) use billing::{Billing, Payments};
 pub(crate) use chat::Chat;
 pub(crate) use events::Events;
@@ -89,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// Audio and video.
     pub(crate) media: Media,
+    /// Whose tokens and keys are taken.
+    pub(crate) auth: Auth,
     /// Rooms and the tokens that open them.
     pub(crate) rooms: Rooms,
     /// What is logged, and how.
@@ -129,6 +133,7 @@ impl Default for Config {
             http: Http::default(),
             limits: Limits::default(),
             media: Media::default(),
+            auth: Auth::default(),
             rooms: Rooms::default(),
             log: Log::default(),
             proxies: Proxies::default(),

@@ -19,6 +19,7 @@ use crate::billing::{
     BillingError, Currency, DEFAULT_MINIMUM_MINUTES, Money, Plan, Pricing, Tier, started_minutes,
 };
 use crate::consultation::{Consultation, Mode};
+use crate::permissions::Permission;
 use crate::store::{self, Bill, DoctorPrice};
 use crate::token::ApiRole;
 use crate::{ControlPlane, text, view};
@@ -196,6 +197,7 @@ pub(crate) async fn prices(
     caller: Caller,
     Path(doctor_id): Path<String>,
 ) -> Result<Json<PricingList>, Problem> {
+    caller.may(Permission::ReadBilling)?;
     let own = caller.0.role == ApiRole::Doctor && caller.0.user_id == doctor_id;
     if !own && !caller.is_staff() {
         return Err(Problem::forbidden("prices are for the clinic's staff and the doctor"));
@@ -218,9 +220,7 @@ pub(crate) async fn put_price(
     Path(doctor_id): Path<String>,
     Body(request): Body<PricingRequest>,
 ) -> Result<Json<PricingView>, Problem> {
-    if !caller.is_staff() {
-        return Err(Problem::forbidden("only the clinic's staff sets prices"));
-    }
+    caller.may(Permission::ManageBilling)?;
     if !text::is_id(&doctor_id) {
         return Err(Problem::invalid("doctorId is empty, too long or not text"));
     }
@@ -239,9 +239,7 @@ pub(crate) async fn billing(
     Path(id): Path<String>,
 ) -> Result<Json<BillingView>, Problem> {
     let consultation = sessions::own(&state, &caller, &id).await?;
-    if caller.0.role == ApiRole::Guest {
-        return Err(Problem::forbidden("guests do not see what a consultation costs"));
-    }
+    caller.may(Permission::ReadBilling)?;
     let bill = state.control.bill(&consultation).await?;
     Ok(Json(bill_shown(&consultation, bill)))
 }

@@ -12,6 +12,7 @@ use super::sessions::{limit, own, read_cursor, write_cursor};
 use super::{Body, id_in_path};
 use crate::access::Caller;
 use crate::feedback::{self, FeedbackError, NewFeedback};
+use crate::permissions::Permission;
 use crate::store::Feedback;
 use crate::token::ApiRole;
 use crate::{ControlPlane, Private, text, view};
@@ -178,9 +179,7 @@ pub(crate) async fn read(
     Path(id): Path<String>,
 ) -> Result<Json<FeedbackView>, Problem> {
     let consultation = own(&state, &caller, &id).await?;
-    if caller.0.role == ApiRole::Guest {
-        return Err(Problem::forbidden("guests do not see feedback"));
-    }
+    caller.may(Permission::ReadFeedback)?;
     let given = state.control.feedback(&consultation).await?.ok_or(FeedbackError::Missing)?;
     Ok(Json(shown(given)))
 }
@@ -220,6 +219,7 @@ pub(crate) async fn show(
     if !caller.is_staff() {
         return Err(Problem::forbidden("only the clinic's staff shows and hides feedback"));
     }
+    caller.may(Permission::ReadFeedback)?;
     let (public, verified) = (request.is_public, request.is_verified);
     Ok(Json(shown(state.control.show_feedback(&consultation, public, verified).await?)))
 }
@@ -235,6 +235,7 @@ pub(crate) async fn of_doctor(
     Path(doctor_id): Path<String>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<DoctorFeedbackView>, Problem> {
+    caller.may(Permission::ReadConsultations)?;
     let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
     let cursor = query.cursor.as_deref();
     let after = cursor

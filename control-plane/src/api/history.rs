@@ -224,12 +224,10 @@ pub(crate) async fn summary(
     let control = &state.control;
     let messages = control.within(control.db.count_messages(consultation.id)).await?;
     let feedback = control.feedback(&consultation).await?;
-    let charged = match caller.0.role {
-        // Money is between the patient and the clinic.
-        ApiRole::Guest => None,
-        ApiRole::Doctor | ApiRole::Patient | ApiRole::Service | ApiRole::Admin => {
-            control.amount_charged(&consultation).await?
-        }
+    // Money is between the patient and the clinic.
+    let charged = match caller.may(Permission::ReadBilling) {
+        Ok(()) => control.amount_charged(&consultation).await?,
+        Err(_) => None,
     };
     Ok(Json(SummaryView {
         session_id: consultation.id,

@@ -5,11 +5,11 @@
 //! clinic is forbidden (403).
 
 mod appointments;
+mod audit;
 mod billing;
 #[cfg(test)]
 mod billing_tests;
 mod chat;
-mod audit;
 mod cors;
 mod docs;
 mod feedback;

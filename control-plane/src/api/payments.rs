@@ -12,9 +12,9 @@ use super::problem::Problem;
 use crate::access::Caller;
 use crate::consultation::{Consultation, Mode};
 use crate::payments::{PaymentError, PaymentStatus};
+use crate::permissions::Permission;
 use crate::sessions::NewSession;
 use crate::store::Payment;
-use crate::token::ApiRole;
 use crate::{ControlPlane, text, view};
 
 /// What a consultation is made of, should it be missing.
@@ -69,9 +69,7 @@ pub(crate) async fn read(
 ) -> Result<Json<PaymentView>, Problem> {
     let control = &state.control;
     let clinic = &caller.0.clinic;
-    if caller.0.role == ApiRole::Guest {
-        return Err(Problem::forbidden("guests do not see payments"));
-    }
+    caller.may(Permission::ReadBilling)?;
     if !text::is_id(&appointment_id) {
         return Err(unknown());
     }
@@ -107,9 +105,7 @@ pub(crate) async fn verify(
     Path(appointment_id): Path<String>,
     Body(request): Body<PaymentRequest>,
 ) -> Result<(StatusCode, Json<PaymentView>), Problem> {
-    if !caller.is_staff() {
-        return Err(PaymentError::Forbidden.into());
-    }
+    caller.may(Permission::ManageBilling)?;
     let control = &state.control;
     let clinic = &caller.0.clinic;
     if let Some(appointment) = request.appointment {

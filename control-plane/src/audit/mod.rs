@@ -93,7 +93,7 @@ impl Outcome {
     pub(crate) const fn of_error(error: &ChangeError) -> Self {
         match error {
             ChangeError::NotFound => Self::NotFound,
-            ChangeError::Refused(_) => Self::Rejected,
+            ChangeError::Refused(_) | ChangeError::PaymentRequired => Self::Rejected,
             ChangeError::Database(_) | ChangeError::Busy => Self::Failed,
         }
     }

@@ -290,8 +290,7 @@ impl Control {
             Err(ChangeError::Refused(_)) => self.load(live, clinic, id).await?,
             Err(error) => return Err(error),
         };
-        let mut listener =
-            Listener::new(mailbox, Some(id), caller, caller.is_staff());
+        let mut listener = Listener::new(mailbox, Some(id), caller, caller.is_staff());
         let listener_id = listener.id;
         for frame in self.greeting(&consultation, caller, &listener) {
             listener.tell(frame);

@@ -591,7 +591,7 @@ impl Session {
             return self.bad_body().await;
         };
         let control = Arc::clone(&self.control);
-        let deed = self.deed(caller, "SEND /app/session.join");
+        let deed = self.deed(caller, "SEND /app/waiting.join");
         let found = deed.run(control.look(&caller.0.clinic, session_id)).await;
         let may = caller.may(Permission::JoinConsultations).is_ok();
         let joined = match found {
@@ -605,7 +605,8 @@ impl Session {
             Ok(_) => Err(ChangeError::NotFound),
             Err(error) => Err(error),
         };
-        control.settle_deed(&deed, joined.as_ref().map_or_else(Outcome::of_error, |_| Outcome::Done));
+        control
+            .settle_deed(&deed, joined.as_ref().map_or_else(Outcome::of_error, |_| Outcome::Done));
         let notice = match joined {
             Ok(Joined::Waiting { position }) => {
                 if self.waits.len() < MAX_WAITING && !self.waits.contains(&session_id) {

@@ -8,11 +8,11 @@
 //! cut. It has one writer, whose transactions begin with `BEGIN IMMEDIATE`, so none of them fails
 //! half-way for want of the lock.
 
+mod audit;
 mod backup;
 mod billing;
 #[cfg(test)]
 mod billing_tests;
-mod audit;
 mod chat;
 mod feedback;
 mod happenings;
@@ -39,13 +39,13 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+pub(crate) use audit::AuditPage;
 pub(crate) use backup::{Whole, check_sqlite};
 pub(crate) use billing::{Bill, DoctorPrice};
 pub(crate) use chat::{
     AttachmentRow, Marked, MessageKind, MessageRow, NewMark, NewMessage, Posted, Receipt,
 };
 pub(crate) use feedback::{Feedback, FeedbackPage, Impression};
-pub(crate) use audit::AuditPage;
 pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;
 pub(crate) use idempotency::Claim;
