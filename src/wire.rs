@@ -220,6 +220,7 @@ pub(crate) fn control_config(
 pub(crate) fn lasting(config: &Config) -> Lasting {
     let objects = match config.objects.place(config.database_url.reveal()) {
         Objects::Folder(folder) => Some(folder),
+        // What is in a bucket is its owner's to keep.
         Objects::S3(_) => None,
     };
     Lasting { database_url: config.database_url.clone(), objects }

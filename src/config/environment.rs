@@ -9,7 +9,7 @@ use super::layers::{merge, nested, read};
 use super::{Config, ConfigError, Note};
 
 /// Names that other software gives to what we need too. Of two names for one key the later wins.
-const PLAIN_NAMES: [(&str, &str); 16] = [
+const PLAIN_NAMES: &[(&str, &str)] = &[
     ("DATABASE_URL", "database_url"),
     ("RABBITMQ_HOST", "rabbitmq.host"),
     ("RABBITMQ_PORT", "rabbitmq.port"),
@@ -25,6 +25,12 @@ const PLAIN_NAMES: [(&str, &str); 16] = [
     ("VAULT_NAMESPACE", "vault.namespace"),
     ("VAULT_CACERT", "vault.ca_path"),
     ("VAULT_MOUNT", "vault.mount"),
+    ("AWS_S3_BUCKET", "objects.s3_bucket"),
+    ("AWS_REGION", "objects.s3_region"),
+    ("AWS_S3_REGION", "objects.s3_region"),
+    ("AWS_ENDPOINT_URL_S3", "objects.s3_endpoint"),
+    ("AWS_ACCESS_KEY_ID", "objects.s3_access_key_id"),
+    ("AWS_SECRET_ACCESS_KEY", "objects.s3_secret_access_key"),
     ("EVENT_NAIVE_TIMEZONE", "events.naive_timezone"),
 ];
 
@@ -65,9 +71,9 @@ impl Environment {
     pub(super) fn read(variables: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let mut found = Self::default();
         for (plain, key) in PLAIN_NAMES {
-            for name in [plain.to_owned(), format!("{plain}_FILE")] {
+            for name in [(*plain).to_owned(), format!("{plain}_FILE")] {
                 if let Some(text) = variables.get(&name) {
-                    found.texts.push((name.clone(), key.to_owned(), content(&name, text)?));
+                    found.texts.push((name.clone(), (*key).to_owned(), content(&name, text)?));
                 }
             }
         }

@@ -208,3 +208,38 @@ fn sections_of_networks_are_read() {
     assert!(load("[proxies]\ntrusted = [\"10.0.0.0/33\"]", &[]).is_err());
     assert!(load("[proxies]\ntrusted = [\"proxy\"]", &[]).is_err());
 }
+
+#[test]
+fn a_store_of_objects_has_the_names_of_others() {
+    let config = load(
+        "",
+        &[
+            ("AWS_S3_BUCKET", "healthcare-recordings"),
+            ("AWS_S3_REGION", "ap-south-1"),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter7"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.objects.s3_bucket, "healthcare-recordings");
+    assert_eq!(config.objects.s3_region, "ap-south-1");
+    assert!(!config.redacted().contains("hunter7"));
+}
+
+/// Every key is in the operator's manual, under its whole name.
+#[test]
+fn every_setting_is_in_the_manual() {
+    let manual = include_str!("../../docs/operations.md");
+    let Value::Object(settings) = serde_json::to_value(Config::default()).unwrap() else {
+        panic!("settings are an object")
+    };
+    for (section, value) in settings {
+        let keys = match value {
+            Value::Object(keys) => keys.keys().map(|key| format!("`{section}.{key}`")).collect(),
+            _ => vec![format!("`{section}`")],
+        };
+        for key in keys {
+            assert!(manual.contains(&key), "docs/operations.md does not tell of {key}");
+        }
+    }
+}
