@@ -17,6 +17,7 @@ mod session;
 mod sockjs;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::sync::Arc;
 

@@ -9,11 +9,11 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::codec::{BadStomp, Command, Decoder, Frame, Heard, Version, encode};
 use super::sockjs;
+use super::words::{BEAT, Beats, Destination, JoinPayload, Subscription, body, message};
 use crate::access::{Caller, NoCaller};
 use crate::audit::{Deed, Origin, Outcome};
 use crate::channel::limits::{Allowance, Verdict};
@@ -31,8 +31,6 @@ use crate::store::Receipt;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one frame may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often we are ready to send a beat, and want one.
-const BEAT: Duration = Duration::from_secs(10);
 /// How often the client's WebSocket is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a client may say nothing at all.
@@ -41,10 +39,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_SUBSCRIPTIONS: usize = 64;
 /// How many consultations one client may wait in.
 const MAX_WAITING: usize = 16;
-
-const NOTIFICATIONS: &str = "/user/queue/notifications";
-const ERRORS: &str = "/user/queue/errors";
-const TOPIC: &str = "/topic/session.";
 
 /// What is around the text of STOMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,66 +49,12 @@ pub(super) enum Wrapping {
     SockJs,
 }
 
-/// Where a subscription leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Destination {
-    Session(Uuid),
-    Notifications,
-    Errors,
-}
-
-impl Destination {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            NOTIFICATIONS => Some(Self::Notifications),
-            ERRORS => Some(Self::Errors),
-            _ => text.strip_prefix(TOPIC)?.parse().ok().map(Self::Session),
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::Session(id) => format!("{TOPIC}{id}"),
-            Self::Notifications => NOTIFICATIONS.to_owned(),
-            Self::Errors => ERRORS.to_owned(),
-        }
-    }
-}
-
-/// One subscription of the client.
-struct Subscription {
-    id: String,
-    to: Destination,
-    /// The client says of each message that it has it.
-    acknowledges: bool,
-}
-
 /// What was submitted has settled: what to say about it.
 struct Settled {
     /// For the consultation's topic, or for the person where there is none.
     answer: Option<(Option<Uuid>, Utf8Bytes)>,
     /// To be confirmed.
     receipt: Option<String>,
-}
-
-/// How long a client's beats may be, as agreed.
-#[derive(Clone, Copy, Debug)]
-struct Beats {
-    ours: Option<Duration>,
-    theirs: Option<Duration>,
-}
-
-impl Beats {
-    /// `heart-beat:cx,cy` of the client against what we can.
-    fn agreed(header: Option<&str>) -> Self {
-        let number = |text: Option<&str>| {
-            text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or_default()
-        };
-        let mut parts = header.unwrap_or_default().split(',');
-        let (sends, wants) = (number(parts.next()), number(parts.next()));
-        let agreed = |ms: u32| (ms > 0).then(|| Duration::from_millis(u64::from(ms)).max(BEAT));
-        Self { ours: agreed(wants), theirs: agreed(sends) }
-    }
 }
 
 /// Why a frame ends the connection.
@@ -825,65 +765,4 @@ fn refuse(message: &'static str, detail: &str) -> Stop {
 fn unavailable() -> Refused {
     let close = CloseReason::TooSlow;
     Refused { message: "unavailable", detail: "try again".to_owned(), close }
-}
-
-/// A consultation to come to.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JoinPayload {
-    session_id: Uuid,
-}
-
-/// What a client sends: `{"type", "payload"}` as on our own channel, or the payload alone.
-fn body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    #[derive(Deserialize)]
-    struct Envelope<T> {
-        payload: T,
-    }
-    serde_json::from_slice::<Envelope<T>>(bytes)
-        .map(|envelope| envelope.payload)
-        .or_else(|_| serde_json::from_slice(bytes))
-        .ok()
-}
-
-/// One `MESSAGE` frame.
-fn message(subscription: &Subscription, number: u64, text: &str, version: Version) -> String {
-    let destination = subscription.to.text();
-    let number = number.to_string();
-    let mut headers = vec![
-        ("destination", destination.as_str()),
-        ("subscription", subscription.id.as_str()),
-        ("content-type", "application/json"),
-    ];
-    let acked = if subscription.acknowledges { chat_message_id(text) } else { None };
-    match &acked {
-        // What comes back in `ACK`: in 1.2 the header `ack`, before the message's own id.
-        Some(id) => headers.extend([("message-id", id.as_str()), ("ack", id.as_str())]),
-        None => {
-            headers.push(("message-id", number.as_str()));
-            if subscription.acknowledges {
-                headers.push(("ack", number.as_str()));
-            }
-        }
-    }
-    encode("MESSAGE", &headers, text, version)
-}
-
-/// `{session}/{message}` of a chat message.
-fn chat_message_id(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Payload {
-        session_id: Uuid,
-        message_id: Uuid,
-    }
-    #[derive(Deserialize)]
-    struct ChatMessage {
-        #[serde(rename = "type")]
-        kind: String,
-        payload: Payload,
-    }
-    let message: ChatMessage = serde_json::from_str(text).ok()?;
-    let Payload { session_id, message_id } = message.payload;
-    (message.kind == "CHAT_MESSAGE").then(|| format!("{session_id}/{message_id}"))
 }
