@@ -40,6 +40,8 @@ use crate::token::ApiRole;
 use crate::{ControlPlane, view};
 use limits::{Allowance, Verdict};
 
+/// What is read from a socket at once.
+const READ_BUFFER: usize = 8 * 1024;
 /// The largest frame.
 const MAX_FRAME: usize = 64 * 1024;
 /// How long the first frame may take.
@@ -128,6 +130,8 @@ pub(crate) fn bounded(
         Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", "this is a WebSocket")
     })?;
     Ok(upgrade
+        // A thousand people who listen cost a thousand of these.
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
         .max_write_buffer_size(4 * MAX_FRAME))

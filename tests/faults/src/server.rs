@@ -67,6 +67,11 @@ impl Server {
         Ok(())
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// `http://…`
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http)
