@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bedside_control_plane::backup::Lasting;
 use bedside_control_plane::{
-    ControlConfig, ControlPlane, KeyPair, Objects, PaymentsConfig, RabbitConfig,
+    ControlConfig, ControlPlane, KafkaConfig, KafkaSasl, KeyPair, Mechanism, Objects,
+    PaymentsConfig, RabbitConfig, Webhook, WebhookConfig,
 };
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, StartError};
@@ -19,7 +20,7 @@ use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, ConfigError, Media, Note};
+use crate::config::{self, Config, ConfigError, Media, Note, Sasl};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::shutdown::{Ending, Signals};
@@ -212,8 +213,54 @@ pub(crate) fn control_config(
         payments: PaymentsConfig { required: config.payments.required },
         chat: config.chat.settings(),
         objects: config.objects.place(config.database_url.reveal()),
+        events_retention: config.events.retention,
+        kafka: kafka_config(config),
+        webhooks: webhooks(config)?,
         ..ControlConfig::default()
     })
+}
+
+/// None without a broker's address.
+fn kafka_config(config: &Config) -> Option<KafkaConfig> {
+    let log = &config.kafka;
+    let authority = Some(log.tls_ca.clone()).filter(|pem| !pem.trim().is_empty());
+    let sasl = log.sasl.map(|mechanism| KafkaSasl {
+        mechanism: match mechanism {
+            Sasl::Plain => Mechanism::Plain,
+            Sasl::ScramSha256 => Mechanism::ScramSha256,
+            Sasl::ScramSha512 => Mechanism::ScramSha512,
+        },
+        username: log.username.clone(),
+        password: log.password.clone(),
+    });
+    (!log.bootstrap_servers.is_empty()).then(|| KafkaConfig {
+        bootstrap_servers: log.bootstrap_servers.clone(),
+        topic: log.topic.clone(),
+        partitions: log.partitions,
+        replication: log.replication,
+        appointments_topic: log.appointments_topic.clone(),
+        tls: log.tls.then_some(authority),
+        sasl,
+    })
+}
+
+/// An error names the endpoint.
+fn webhooks(config: &Config) -> Result<Vec<Webhook>, ConfigError> {
+    let endpoint = |hook: &config::Webhook| WebhookConfig {
+        name: hook.name.clone(),
+        url: hook.url.clone(),
+        secrets: [&hook.secret, &hook.old_secret]
+            .into_iter()
+            .filter(|secret| !secret.reveal().is_empty())
+            .cloned()
+            .collect(),
+        events: hook.events.clone(),
+        clinic: Some(hook.clinic.clone()).filter(|clinic| !clinic.is_empty()),
+        allow_private: hook.allow_private,
+    };
+    let endpoints: Vec<WebhookConfig> = config.webhooks.iter().map(endpoint).collect();
+    Webhook::all(&endpoints)
+        .map_err(|(name, error)| ConfigError::Invalid(format!("webhooks: {name:?}: {error}")))
 }
 
 /// What `bedside backup` copies.

@@ -1,8 +1,11 @@
 //! What the control plane counts. No label ever holds a name, an id or a room.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::consultation::Status;
+use crate::events::Sink;
 
 /// One number.
 #[derive(Debug, Default)]
@@ -32,6 +35,19 @@ impl Counter {
     }
 }
 
+/// What is counted of the events that go to one sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinkCounts {
+    /// Those that it has not taken yet (gauge).
+    pub backlog: u64,
+    /// Those that it has taken.
+    pub sent: u64,
+    /// Attempts that it refused.
+    pub refused: u64,
+    /// Those that were given up.
+    pub parked: u64,
+}
+
 /// Declares the counters once: the doc comment of a field is what `/metrics` says of it, and `(gauge)`
 /// in it marks a number that falls, too.
 macro_rules! counters {
@@ -42,6 +58,8 @@ macro_rules! counters {
             /// Consultations by status, in the order of [`Status::ALL`] (gauge).
             pub sessions: [Counter; 8],
             $($(#[doc = $help])+ pub $name: Counter,)+
+            /// Events, by where they go.
+            pub(crate) outbox: Mutex<BTreeMap<String, SinkCounts>>,
         }
 
         impl ControlCounters {
@@ -103,6 +121,17 @@ impl ControlCounters {
     pub fn sessions_by_status(&self) -> [(Status, u64); 8] {
         Status::ALL
             .map(|status| (status, self.sessions.get(status.index()).map_or(0, Counter::value)))
+    }
+
+    /// Events by the names of their sinks, which are the operator's words.
+    pub fn outbox(&self) -> Vec<(String, SinkCounts)> {
+        let outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        outbox.iter().map(|(sink, counts)| (sink.clone(), *counts)).collect()
+    }
+
+    pub(crate) fn of_sink(&self, sink: &Sink, count: impl FnOnce(&mut SinkCounts)) {
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        count(outbox.entry(sink.word()).or_default());
     }
 
     pub(crate) fn start_with(&self, sessions: [u64; 8]) {

@@ -40,7 +40,6 @@ mod channel;
 mod chat;
 mod control;
 mod doorkeeper;
-#[allow(dead_code, reason = "the first sink uses the rest")]
 mod events;
 mod feedback;
 mod frames;
@@ -85,6 +84,8 @@ pub use billing::{BillingConfig, Currency, Money};
 pub use chrono_tz::Tz as Timezone;
 pub use control::ChangeError;
 pub use events::amqp::RabbitConfig;
+pub use events::kafka::{KafkaConfig, KafkaSasl, Mechanism};
+pub use events::webhooks::{Webhook, WebhookConfig, WebhookError};
 pub use jwks::{ClaimNames, ForeignAlgorithm, JwksConfig};
 pub use links::{Exchanged, Link, LinkError, NewLink};
 pub use operator::KeySummary;
@@ -143,6 +144,12 @@ pub struct ControlConfig {
     pub waiting_grace: Duration,
     /// When what nobody ends is ended.
     pub timers: Timers,
+    /// The event log; none = it is told nothing.
+    pub kafka: Option<KafkaConfig>,
+    /// Where signed webhooks go.
+    pub webhooks: Vec<Webhook>,
+    /// How long events and messages are kept for readers over the API.
+    pub events_retention: Duration,
     /// How many requests the API takes.
     pub limits: RequestLimits,
     /// Are consultations served at all?
@@ -204,6 +211,9 @@ impl Default for ControlConfig {
             service_keys: Vec::new(),
             waiting_grace: Duration::from_secs(15),
             timers: Timers::default(),
+            kafka: None,
+            webhooks: Vec::new(),
+            events_retention: Duration::from_secs(30 * 86_400),
             limits: RequestLimits::default(),
             video_enabled: true,
             rabbitmq: None,
@@ -227,9 +237,9 @@ impl ControlPlane {
     /// Opens the database, brings it up to date and remembers what is running.
     pub async fn open(config: ControlConfig) -> Result<Self, OpenError> {
         let db = Db::open(&config.database_url).await?;
-        let sinks = config.rabbitmq.iter().map(|_| events::Sink::RabbitMq).collect();
         let files = Files::new(&config.objects)?;
         let jwks = config.jwks.clone().map(Jwks::new).transpose().map_err(OpenError::Keys)?;
+        let sinks = events::sinks(&config);
         let control = Control {
             limiters: api::Limiters::new(&config.limits),
             pulse: health::Pulse::default(),
@@ -290,10 +300,7 @@ impl ControlPlane {
         tokio::spawn(Arc::clone(&self.control).miss_the_waiting());
         let clock = tokio::spawn(Arc::clone(&self.control).keep_time());
         // Dropped, and so ended, with this function.
-        let mut others = tokio::task::JoinSet::new();
-        if let Some(rabbitmq) = self.control.config.rabbitmq.clone() {
-            others.spawn(events::amqp::run(Arc::clone(&self.control), rabbitmq));
-        }
+        let _others = events::start(&self.control);
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -329,6 +336,8 @@ impl ControlPlane {
         self.control.chat.flush().await;
         self.control.finish_audit().await;
         self.control.seal_audit().await;
+        // Another process need not wait for the leases of this one to end.
+        let _ended_by_time = self.control.db.release_leases(self.control.instance).await;
         self.control.db.close().await;
     }
 

@@ -11,6 +11,7 @@ use super::{Config, ConfigError, Note};
 /// Names that other software gives to what we need too. Of two names for one key the later wins.
 const PLAIN_NAMES: &[(&str, &str)] = &[
     ("DATABASE_URL", "database_url"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap_servers"),
     ("RABBITMQ_HOST", "rabbitmq.host"),
     ("RABBITMQ_PORT", "rabbitmq.port"),
     ("RABBITMQ_USER", "rabbitmq.username"),

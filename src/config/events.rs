@@ -1,4 +1,6 @@
-//! Section `events`: what other services' messages leave open.
+//! Section `events`: what other services' messages leave open, and how long ours are kept.
+
+use std::time::Duration;
 
 use bedside_control_plane::Timezone;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,9 @@ pub(crate) struct Events {
     /// The zone of times without one (`2026-01-24T10:30:00`), by its IANA name.
     #[serde(with = "super::forms::timezone")]
     pub(crate) naive_timezone: Timezone,
+    /// How long events are kept for readers over the API.
+    #[serde(with = "super::forms::period")]
+    pub(crate) retention: Duration,
 }
 
 impl Default for Events {
@@ -19,6 +24,7 @@ impl Default for Events {
         Self {
             clinic: bedside_control_plane::token::DEFAULT_CLINIC.to_owned(),
             naive_timezone: Timezone::UTC,
+            retention: Duration::from_secs(30 * 86_400),
         }
     }
 }

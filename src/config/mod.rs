@@ -17,6 +17,7 @@ mod environment;
 mod events;
 mod forms;
 mod http;
+mod kafka;
 mod layers;
 mod limits;
 mod log;
@@ -30,6 +31,7 @@ mod tests;
 mod timers;
 mod vault;
 mod video;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,6 +48,7 @@ pub(crate) use chat::Chat;
 pub(crate) use events::Events;
 pub(crate) use forms::parse_period;
 pub(crate) use http::Http;
+pub(crate) use kafka::{Kafka, Sasl};
 pub(crate) use limits::Limits;
 pub(crate) use log::{Log, LogFormat};
 pub(crate) use media::Media;
@@ -56,6 +59,7 @@ pub(crate) use rooms::Rooms;
 pub(crate) use timers::Timers;
 pub(crate) use vault::Vault;
 pub(crate) use video::Video;
+pub(crate) use webhooks::Webhook;
 
 use environment::Environment;
 use layers::{merge, nested, read};
@@ -101,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) proxies: Proxies,
     /// The message broker; used only where `host` is set.
     pub(crate) rabbitmq: RabbitMq,
+    /// The event log; used only where `bootstrap_servers` are set.
+    pub(crate) kafka: Kafka,
     /// What other services' messages leave open.
     pub(crate) events: Events,
     /// When what nobody ends is ended.
@@ -109,6 +115,8 @@ pub(crate) struct Config {
     pub(crate) vault: Vault,
     /// The switch of the older deployments.
     pub(crate) video: Video,
+    /// Who is told of events over HTTP.
+    pub(crate) webhooks: Vec<Webhook>,
     /// What the operator should know at start.
     #[serde(skip)]
     pub(crate) notes: Vec<Note>,
@@ -139,8 +147,10 @@ impl Default for Config {
             proxies: Proxies::default(),
             rabbitmq: RabbitMq::default(),
             timers: Timers::default(),
+            kafka: Kafka::default(),
             vault: Vault::default(),
             video: Video::default(),
+            webhooks: Vec::new(),
             notes: Vec::new(),
             events: Events::default(),
             billing: Billing::default(),

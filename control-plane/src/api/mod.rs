@@ -12,6 +12,7 @@ mod billing_tests;
 mod chat;
 mod cors;
 mod docs;
+mod events;
 mod feedback;
 #[cfg(test)]
 mod feedback_tests;
@@ -103,6 +104,8 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/actuator/health", get(standing::actuator))
         .route("/api/video/health", get(standing::video_health))
         .route("/api/video/providers/status", get(standing::providers))
+        .route("/api/asyncapi.json", get(events::description))
+        .route("/api/v1/events", get(events::list))
         .route("/api/v1/audit", get(audit::read))
         .route("/api/v1/keys", post(keys::create).get(keys::list))
         .route("/api/v1/keys/{key}", delete(keys::revoke))

@@ -50,6 +50,7 @@ use super::{
         feedback::answer,
         feedback::show,
         feedback::of_doctor,
+        super::events::list,
         links::exchange,
         links::create,
         links::revoke,

@@ -5,17 +5,28 @@
 //! (`encode`). Nothing is told that was not stored, and nothing stored stays untold.
 
 pub(crate) mod amqp;
+pub(crate) mod asyncapi;
 pub(crate) mod encode;
 pub(crate) mod inbound;
+pub(crate) mod kafka;
 pub(crate) mod relay;
+pub(crate) mod replay;
+#[cfg(test)]
+pub(crate) mod samples;
+pub(crate) mod webhooks;
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::ControlConfig;
 use crate::consultation::{
     Consultation, Happening, Mode, PersonRole, Presence, Status, Transition,
 };
+use crate::control::Control;
 
 /// Something that others are told. One row of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +230,29 @@ impl Sink {
             Self::Webhook(name) => format!("webhook:{name}"),
         }
     }
+}
+
+/// Where events go by this configuration.
+pub(crate) fn sinks(config: &ControlConfig) -> Vec<Sink> {
+    let rabbitmq = config.rabbitmq.iter().map(|_| Sink::RabbitMq);
+    let kafka = config.kafka.iter().map(|_| Sink::Kafka);
+    rabbitmq.chain(kafka).chain(config.webhooks.iter().map(webhooks::Webhook::sink)).collect()
+}
+
+/// Starts what takes events to others. They end with the set.
+pub(crate) fn start(control: &Arc<Control>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(replay::keep(Arc::clone(control)));
+    if let Some(rabbitmq) = control.config.rabbitmq.clone() {
+        tasks.spawn(amqp::run(Arc::clone(control), rabbitmq));
+    }
+    if let Some(kafka) = control.config.kafka.clone() {
+        tasks.spawn(kafka::run(Arc::clone(control), kafka));
+    }
+    for endpoint in control.config.webhooks.clone() {
+        tasks.spawn(webhooks::run(Arc::clone(control), endpoint));
+    }
+    tasks
 }
 
 /// What a stored change tells others, in the order it happened.

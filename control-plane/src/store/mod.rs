@@ -20,10 +20,10 @@ mod history;
 mod idempotency;
 mod keys;
 mod links;
-#[allow(dead_code, reason = "the first sink uses the rest")]
 pub(crate) mod outbox;
 mod payments;
 mod people;
+pub(crate) mod replay;
 mod reports;
 mod sessions;
 #[cfg(test)]

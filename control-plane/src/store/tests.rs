@@ -69,7 +69,7 @@ async fn events_wait_for_each_sink_in_the_order_they_were_stored(database: Datab
 async fn a_message_takes_effect_once(database: Database) {
     let db = database.open().await;
     let visit = consultation("demo", Some("a-1"));
-    let message = MessageId { source: "requests".to_owned(), id: "m-1".to_owned() };
+    let message = MessageId { source: "requests".to_owned(), id: "m-1".to_owned(), place: None };
     let along = Along { message: Some(&message), ..Along::default() };
     assert!(db.insert_session(&visit, &created(&visit), &along).await.expect("inserts"));
     let other = consultation("demo", Some("a-2"));
@@ -91,13 +91,13 @@ async fn one_relay_sends_for_a_sink(database: Database) {
     let at = now();
     let end = at + chrono::Duration::seconds(10);
     let lease = async |holder, at, until| {
-        db.lease_relay(&Sink::Kafka, holder, at, until).await.expect("the database answers")
+        db.lease("kafka", holder, at, until).await.expect("the database answers")
     };
     assert!(lease(first, at, end).await);
     assert!(!lease(second, at, end).await);
     assert!(lease(first, at, end).await, "the holder renews");
     assert!(lease(second, end + chrono::Duration::seconds(1), end).await, "it has ended");
-    db.release_relay(&Sink::Kafka, second).await.expect("releases");
+    db.release_leases(second).await.expect("releases");
     assert!(lease(first, at, end).await);
 }
 

@@ -21,7 +21,7 @@ const SERVICE: &str = "appointments";
 
 /// What is left to do with the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(in crate::events) enum Effect {
     /// Nothing: it has taken effect, or needs none.
     Done,
     /// It may be followed later, when what it builds upon has come.
@@ -34,8 +34,17 @@ pub(super) enum Effect {
 
 /// Follows a message. An error is the database's: try again.
 pub(super) async fn apply(control: &Control, inbound: &Inbound) -> Result<Effect, ChangeError> {
+    let id = inbound.message_id.clone();
+    apply_once(control, inbound, MessageId { source: SOURCE.to_owned(), id, place: None }).await
+}
+
+/// [`apply`], for a message that came another way.
+pub(in crate::events) async fn apply_once(
+    control: &Control,
+    inbound: &Inbound,
+    message: MessageId,
+) -> Result<Effect, ChangeError> {
     let clinic = inbound.clinic.as_deref().unwrap_or(&control.config.events_clinic);
-    let message = MessageId { source: SOURCE.to_owned(), id: inbound.message_id.clone() };
     let hand = Hand { control, inbound, clinic, message };
     match &inbound.kind {
         Kind::Create(create) => hand.create(create, true).await,

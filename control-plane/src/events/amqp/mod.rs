@@ -14,7 +14,7 @@
 mod backoff;
 mod connection;
 mod consumer;
-mod effects;
+pub(in crate::events) mod effects;
 mod publisher;
 mod topology;
 
