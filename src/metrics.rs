@@ -204,6 +204,27 @@ fn control_families(counters: &ControlCounters) -> prometheus::Result<Vec<Metric
             families.extend(counter.collect());
         }
     }
+    families.extend(outbox_families(counters)?);
+    Ok(families)
+}
+
+/// Events by sink; the operator named the sinks.
+#[expect(clippy::cast_precision_loss, reason = "a metric is a float; 2^53 events are ages")]
+fn outbox_families(counters: &ControlCounters) -> prometheus::Result<Vec<MetricFamily>> {
+    let by_sink = |name: &str, help: &str| CounterVec::new(Opts::new(name, help), &["sink"]);
+    let help = "Events that a sink has not taken yet.";
+    let backlog = GaugeVec::new(Opts::new("bedside_outbox_backlog", help), &["sink"])?;
+    let sent = by_sink("bedside_outbox_sent_total", "Events that a sink has taken.")?;
+    let refused = by_sink("bedside_outbox_refused_total", "Attempts that a sink refused.")?;
+    let parked = by_sink("bedside_outbox_parked_total", "Events that were given up.")?;
+    for (sink, counts) in counters.outbox() {
+        backlog.with_label_values(&[&sink]).set(counts.backlog as f64);
+        sent.with_label_values(&[&sink]).inc_by(counts.sent as f64);
+        refused.with_label_values(&[&sink]).inc_by(counts.refused as f64);
+        parked.with_label_values(&[&sink]).inc_by(counts.parked as f64);
+    }
+    let mut families = backlog.collect();
+    families.extend([&sent, &refused, &parked].into_iter().flat_map(Collector::collect));
     Ok(families)
 }
 

@@ -83,3 +83,6 @@ pub(crate) async fn run(control: Arc<Control>, config: KafkaConfig) {
         tokio::join!(sending, consumer::run(&control, &config));
     }
 }
+
+#[cfg(test)]
+mod tests;

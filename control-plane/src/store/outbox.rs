@@ -146,7 +146,7 @@ impl Db {
         if !store_along(&mut tx, along, now).await? {
             return Ok(false);
         }
-        tx.commit_alone().await?;
+        tx.commit().await?;
         Ok(true)
     }
 
