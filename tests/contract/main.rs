@@ -9,6 +9,7 @@ mod api;
 mod channel;
 mod cli;
 mod doors;
+mod golden;
 mod life;
 mod rooms;
 mod support;
