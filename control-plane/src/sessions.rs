@@ -11,7 +11,7 @@ use crate::consultation::{
     Actor, Consultation, Device, Happening, Mode, PersonRole, Status, Step, Transition,
 };
 use crate::control::{ChangeError, Control};
-use crate::events;
+use crate::events::{self, Event, News};
 use crate::store::outbox::{Along, MessageId};
 use crate::store::{EventRow, Page};
 use crate::{Private, audit, rooms, store, text, timers, view};
@@ -245,6 +245,23 @@ impl Control {
             expires_at: Self::ends_in(ttl),
             url: socket_url(&self.config.public_url),
         })))
+    }
+
+    /// Tells others that somebody was given a room token. Nobody waits for it: who was let in comes
+    /// in also while the database is away, and then it is not told.
+    pub(crate) fn tell_token(self: &Arc<Self>, consultation: &Consultation, user_id: &str) {
+        let now = store::now();
+        let role = consultation.role_of(user_id);
+        let news = News::TokenGenerated { user_id: user_id.to_owned(), role };
+        let events = [Event::of(consultation, now, news)];
+        let control = Arc::clone(self);
+        tokio::spawn(async move {
+            let along = Along { events: &events, sinks: &control.sinks, message: None };
+            match control.within(control.db.append_events(&along, now)).await {
+                Ok(_) => control.outbox_rang.notify_waiters(),
+                Err(error) => tracing::warn!(%error, "nobody is told of a token"),
+            }
+        });
     }
 }
 

@@ -129,11 +129,14 @@ pub(super) async fn enter(
 ) -> Result<Joined, Problem> {
     caller.may(Permission::JoinConsultations)?;
     let (clinic, id) = (&caller.0.clinic, consultation.id);
-    let actor = actor(caller, acting);
-    Ok(state
-        .control
-        .join(clinic, id, &actor, &acting.user_id, acting.name.clone(), Device::default())
-        .await?)
+    let actor = actor(caller, consultation, acting);
+    let name = acting.name.clone();
+    let device = Device::default();
+    let joined = state.control.join(clinic, id, &actor, &acting.user_id, name, device).await?;
+    if matches!(joined, Joined::Room(_)) {
+        state.control.tell_token(consultation, &acting.user_id);
+    }
+    Ok(joined)
 }
 
 /// What a join gives, ready to be put into a contract's words. 202 = the person waits.
@@ -191,13 +194,7 @@ async fn patient_link(
     state: &ControlPlane,
     consultation: &Consultation,
 ) -> Result<String, Problem> {
-    let new = crate::NewLink {
-        user_id: consultation.patient_id.clone(),
-        role: PersonRole::Patient,
-        name: None,
-    };
-    let link = state.control.create_link(&consultation.clinic, consultation.id, "bedside", &new);
-    Ok(link.await?.url.reveal().clone())
+    Ok(state.control.attendee_url(consultation).await?)
 }
 
 /// Ends it, as its doctor or for them. Asking again does no harm.
@@ -244,13 +241,20 @@ fn leader(caller: &Caller, consultation: &Consultation, words: &Words) -> Result
     }
     let acting = acting(caller, consultation, words, &names)?;
     if consultation.role_of(&acting.user_id) == PersonRole::Doctor {
-        Ok(actor(caller, &acting))
+        Ok(actor(caller, consultation, &acting))
     } else {
         Err(Problem::forbidden(only))
     }
 }
 
-/// The record of a consultation names the person, whoever asked for it.
-fn actor(caller: &Caller, acting: &Acting) -> Actor {
-    if caller.is_staff() { Actor::Person(acting.user_id.clone()) } else { caller.actor() }
+/// The record of a consultation names the person, and the service that asked.
+fn actor(caller: &Caller, consultation: &Consultation, acting: &Acting) -> Actor {
+    if !caller.is_staff() {
+        return caller.actor();
+    }
+    Actor::Reported {
+        service: caller.0.user_id.clone(),
+        by: Some(acting.user_id.clone()),
+        role: Some(consultation.role_of(&acting.user_id)),
+    }
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use crate::events::Sink;
+use crate::consultation::PersonRole;
+use crate::events::{News, Sink};
 use crate::testing::{
     Database, World, doctor, id_of, on_both_databases, path, patient, service, token, token_of,
 };
@@ -375,6 +376,31 @@ async fn a_report_is_stored_with_its_event(database: Database) {
     assert_eq!((&items[0]["issueType"], &items[0]["userId"]), (&json!("video"), &json!("doc")));
     assert_eq!(items[4]["description"], "I hear myself twice.");
     assert_eq!(world.get(&path(session, "/reports"), &patient()).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_token_is_told() {
+    let mut world = World::new(Database::sqlite()).await;
+    let control = Arc::get_mut(&mut world.plane.control).expect("nobody else has it yet");
+    control.sinks = vec![Sink::Kafka];
+    let session = booked(&world).await;
+    world.post(&video(session, "/join"), &doctor(), Value::Null).await;
+    world.post(&path(session, "/join"), &doctor(), Value::Null).await;
+    world.post(&path(session, "/join"), &patient(), Value::Null).await;
+    // Told apart from the join itself: it takes a moment.
+    let mut told = Vec::new();
+    for _ in 0..100 {
+        let now = crate::store::now() + chrono::Duration::seconds(1);
+        let unsent = world.plane.control.db.unsent(&Sink::Kafka, now, 100).await.expect("read");
+        told = unsent.into_iter().map(|unsent| unsent.event.news).collect();
+        told.retain(|news| matches!(news, News::TokenGenerated { .. }));
+        if told.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let doctor = News::TokenGenerated { user_id: "doc".to_owned(), role: PersonRole::Doctor };
+    assert_eq!(told, [doctor.clone(), doctor], "the waiting patient has none");
 }
 
 #[tokio::test]

@@ -244,6 +244,7 @@ pub(crate) async fn join(
     let joined = state.control.join(&caller.0.clinic, id, &actor, &user_id, name, device).await?;
     Ok(match joined {
         Joined::Room(access) => {
+            state.control.tell_token(&consultation, &user_id);
             let ice_servers = state.control.config.ice_servers.clone();
             Json(RoomAnswer::new(&access, ice_servers)).into_response()
         }
