@@ -210,7 +210,7 @@ fn id_schema(path: &str, name: &str) -> Value {
         "/api/video-consultations/",
         "/api/appointments/",
     ];
-    let names = ["doctor_id", "doctorId", "user_id", "userId"];
+    let names = ["doctor_id", "doctorId", "user_id", "userId", "appointmentId"];
     if of_clinic.iter().any(|start| path.starts_with(start)) || names.contains(&name) {
         json!({"type": "string", "minLength": 1, "maxLength": 255})
     } else {

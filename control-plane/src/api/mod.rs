@@ -149,6 +149,7 @@ fn older_contracts() -> Router<ControlPlane> {
     let booked = Router::new()
         .route("/start", post(appointments::booked_start))
         .route("/end", post(appointments::booked_end))
+        .route("/verify-payment", post(appointments::verify_payment))
         .route("/session", get(appointments::booked_session));
     Router::new()
         .route("/api/video/sessions", post(video::create))

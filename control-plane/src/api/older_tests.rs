@@ -379,6 +379,36 @@ async fn a_report_is_stored_with_its_event(database: Database) {
 }
 
 #[tokio::test]
+async fn a_payment_opens_what_was_missing() {
+    let world = World::with(Database::sqlite(), |config| config.payments.required = true).await;
+    let verify = "/api/video-consultations/A-1/verify-payment";
+    for (who, body, code) in [
+        (doctor(), json!({"paymentId": "pay_123xyz"}), 403),
+        (service(), json!({}), 422),
+        (service(), json!({"paymentId": "pay_123xyz"}), 404),
+        (service(), json!({"paymentId": "p", "appointmentId": "A-2"}), 404),
+    ] {
+        let (status, answer) = world.post(verify, &who, body).await;
+        assert_eq!(status.as_u16(), code, "{answer}");
+    }
+    let body = json!({"payment_id": "pay_123xyz", "doctor_id": "doc", "patient_id": "pat"});
+    let (status, paid) = world.post(verify, &service(), body.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{paid}");
+    assert_eq!(paid["paymentStatus"], "COMPLETED");
+    assert!(paid["meetingLink"].as_str().is_some_and(|link| link.contains("/visit#")));
+    let (status, again) = world.post(verify, &service(), body).await;
+    assert_eq!((status, &again["sessionId"]), (StatusCode::OK, &paid["sessionId"]));
+
+    // Unpaid: the older contracts' doors answer 402 as well.
+    let body = json!({"appointment_id": "B", "doctor_id": "doc", "patient_id": "pat"});
+    let (_, unpaid) = world.post(SESSIONS, &service(), body).await;
+    let join = video(id_of(&unpaid["session_id"]), "/join");
+    let (status, problem) = world.post(&join, &patient(), Value::Null).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (402, &json!("payment_required")));
+    assert_eq!(world.post(&join, &doctor(), Value::Null).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_token_is_told() {
     let mut world = World::new(Database::sqlite()).await;
     let control = Arc::get_mut(&mut world.plane.control).expect("nobody else has it yet");

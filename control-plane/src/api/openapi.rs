@@ -86,6 +86,7 @@ use super::{
         keys::revoke,
         keys::revoke_token,
         audit::read,
+        appointments::verify_payment,
     )
 )]
 struct Description;

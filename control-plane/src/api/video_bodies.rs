@@ -8,13 +8,18 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::video_words::{
-    APPOINTMENT, DETAILS, DOCTOR, ISSUE, KIND, MINUTES, NAME, PATIENT, ROLE, SESSION, START, USER,
+    APPOINTMENT, DETAILS, DOCTOR, ISSUE, KIND, MINUTES, NAME, PATIENT, PAYMENT, ROLE, SESSION,
+    START, USER,
 };
+
+/// What `text::is_id` says, as far as a pattern can say it.
+const ID_PATTERN: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$";
 
 /// What a field may look like.
 #[derive(Clone, Copy)]
 enum Form {
     Id,
+    NeededId,
     Name,
     Role,
     Kind,
@@ -30,9 +35,15 @@ impl Form {
         match self {
             Self::Id => json!({"anyOf": [
                 {"type": "string", "minLength": 1, "maxLength": 255,
-                    "pattern": r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$"},
+                    "pattern": ID_PATTERN},
                 {"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX},
                 {"type": "null"},
+            ]}),
+            // The same, and not `null`.
+            Self::NeededId => json!({"anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": 255,
+                    "pattern": ID_PATTERN},
+                {"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX},
             ]}),
             Self::Name => json!({"type": ["string", "null"], "maxLength": 200,
                 "pattern": r"^[^\x00-\x1F\x7F-\x9F]*$"}),
@@ -170,6 +181,20 @@ bodies! {
         ],
         &[],
         &json!({"appointmentId": "1d4b6c2e-93a1-4f0d-8a39-2a6c9f1f7b22", "userId": "doc123"}),
+    );
+    /// `POST /api/video-consultations/{appointmentId}/verify-payment`.
+    VerifyPaymentRequest = body(
+        "A payment that was made; with what is known of the appointment, should its session be \
+         missing.",
+        &[
+            ("paymentId", PAYMENT, Form::NeededId, "Its id at the service that took it."),
+            ("doctorId", DOCTOR, Form::Id, "Who treats."),
+            ("patientId", PATIENT, Form::Id, "Who is treated."),
+            ("scheduledTime", START, Form::Time, "Planned begin."),
+            ("appointmentType", KIND, Form::Kind, "What the two exchange; VIDEO if absent."),
+        ],
+        &["paymentId"],
+        &json!({"paymentId": "pay_123xyz"}),
     );
     /// A technical issue.
     IssueReportRequest = body(

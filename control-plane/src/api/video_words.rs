@@ -76,6 +76,8 @@ pub(super) const MINUTES: &[&str] = &[
     "scheduledDuration",
 ];
 
+/// Names of a payment.
+pub(super) const PAYMENT: &[&str] = &["paymentId", "payment_id"];
 /// Names of what a technical issue is about.
 pub(super) const ISSUE: &[&str] = &["issueType", "issue_type", "category"];
 /// Names of what somebody writes about it.
