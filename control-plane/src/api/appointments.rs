@@ -172,9 +172,9 @@ pub(crate) async fn verify_payment(
     if !text::is_id(&id) || words.id(APPOINTMENT)?.is_some_and(|named| named != id) {
         return Err(Problem::not_found("there is no such appointment"));
     }
+    let told = new_session(&state, &caller, &words)?;
     if words.id(DOCTOR)?.is_some() && words.id(PATIENT)?.is_some() {
-        let new = new_session(&state, &caller, &words)?;
-        let new = NewSession { appointment_id: Some(id.clone()), ..new };
+        let new = NewSession { appointment_id: Some(id.clone()), ..told };
         control.remember_appointment(clinic, &new).await?;
     }
     let paid = control.verify_payment(clinic, &id, &payment_id, &caller.actor()).await?;
