@@ -27,6 +27,9 @@ use serde_json::{Value, json};
 /// The longest time that a track of either side may stand still.
 const STILL: Duration = Duration::from_secs(2);
 
+/// How many consultations are made while the broker is away.
+const BOOKED: u64 = 5;
+
 /// Kills the database and the broker during a call.
 #[derive(Parser)]
 struct Options {
@@ -57,7 +60,9 @@ async fn main() -> Result<()> {
 
     rabbit.kill()?;
     visit.watch("without the broker", Duration::from_secs(options.seconds)).await?;
-    let acknowledged = visit.events().await?;
+    visit.book(BOOKED).await?;
+    let waiting = visit.backlog().await?;
+    ensure!(waiting >= BOOKED, "{waiting} events wait for the broker, {BOOKED} were made");
     rabbit.start_again()?;
     let begun = Instant::now();
     while visit.backlog().await? > 0 {
@@ -65,7 +70,7 @@ async fn main() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     println!(
-        "the broker is back: {acknowledged} events, all taken {:.1} s later",
+        "the broker is back: {waiting} events waited, all taken {:.1} s later",
         begun.elapsed().as_secs_f64()
     );
     visit.check().await?;
@@ -231,11 +236,18 @@ impl Visit {
         Ok(())
     }
 
-    /// Events that the server has stored.
-    async fn events(&self) -> Result<usize> {
-        let page =
-            self.get(&format!("{}/api/v1/events?limit=200", self.url), &self.service).await?;
-        Ok(page["items"].as_array().context("items")?.len())
+    /// Makes consultations of other appointments: each is an event for the broker.
+    async fn book(&self, how_many: u64) -> Result<()> {
+        for number in 0..how_many {
+            let new = json!({"doctorId": "doc", "patientId": format!("pat-{number}"),
+                "consultationMode": "VIDEO", "appointmentId": format!("later-{number}")});
+            let request = self.http.post(&self.base).bearer_auth(&self.service).json(&new);
+            let answer = request.send().await?;
+            ensure!(answer.status().is_success(), "POST: {}", answer.status());
+        }
+        // The relay looks once a second, the gauge is measured every five.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        Ok(())
     }
 
     /// Events that the broker has not taken, as the metrics say.
