@@ -1,7 +1,7 @@
 //! Which role may do what: the one table, and the scopes of service keys.
 //!
 //! A permission says what kind of thing a caller may do at all. Whose things those are is the
-//! business of [`Caller`](crate::access::Caller): its own clinic always, and for people their own
+//! business of `Caller`: its own clinic always, and for people their own
 //! consultations. The word of a permission is the scope that a service key needs for it.
 
 use std::collections::BTreeSet;

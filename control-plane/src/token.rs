@@ -5,7 +5,7 @@
 //! audience keeps the doors apart: a room token has none and is refused here, signaling refuses
 //! this one. `jti` names the token, so that it can be revoked.
 //!
-//! Tokens of a foreign identity service are read by [`jwks`](crate::jwks). Which of the two a
+//! Tokens of a foreign identity service are read by `jwks`. Which of the two a
 //! token is its `alg` says, and each side accepts its own algorithms only: a public key is never
 //! taken for a shared secret.
 
