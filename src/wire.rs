@@ -199,6 +199,7 @@ pub(crate) fn control_config(
         keys: keys(config)?,
         jwks: config.auth.jwks()?,
         service_keys: config.auth.keys()?,
+        idle_logoff: config.auth.idle_logoff,
         public_url: url.to_owned(),
         allowed_origins,
         auto_create: config.rooms.auto_create,

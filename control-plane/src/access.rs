@@ -39,6 +39,11 @@ pub(crate) struct Credential {
 }
 
 impl Credential {
+    /// The name of the very token, or of what else was shown.
+    pub(crate) fn of_token(&self) -> &str {
+        self.token.as_deref().unwrap_or(&self.name)
+    }
+
     /// Everything that it can be revoked by.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.name.as_str()).chain(self.token.as_deref())
@@ -170,9 +175,10 @@ impl Control {
         };
         // From here on the audit log knows whose deed it is, also if it is refused now.
         audit::asked_by(caller.who());
-        if self.revoked.contains(&caller.0.clinic, &caller.1) {
+        if self.revoked.contains(&caller.0.clinic, &caller.1) || self.idle.is_over(&caller.1) {
             return Err(NoCaller::Unauthorized);
         }
+        self.idle.touch(&caller.1);
         match caller.0.link {
             Some(link) if !self.link_is_good(link).await.map_err(NoCaller::Unavailable)? => {
                 Err(NoCaller::Unauthorized)

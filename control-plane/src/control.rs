@@ -13,6 +13,7 @@ use crate::audit::ledger::Ledger;
 use crate::consultation::{Actor, Consultation, Happening, Refusal, Step, Transition};
 use crate::counters::ControlCounters;
 use crate::events::{self, Sink};
+use crate::idle::Idle;
 use crate::jwks::Jwks;
 use crate::live::{Live, LiveSession};
 use crate::revocation::Revoked;
@@ -75,6 +76,8 @@ pub(crate) struct Control {
     pub(crate) jwks: Option<Arc<Jwks>>,
     /// Service keys that were seen a moment ago.
     pub(crate) keys: KnownKeys,
+    /// Who does nothing, and since when.
+    pub(crate) idle: Idle,
     /// Credentials that are good no more.
     pub(crate) revoked: Revoked,
     /// This process among those that share the database.

@@ -23,6 +23,8 @@ pub(crate) enum ClientFrame {
     Mark(Receipt, MarkPayload),
     /// Is anybody there?
     Ping,
+    /// Somebody touched the page: nobody need be signed out.
+    Activity,
 }
 
 /// A chat message as a client sends it.
@@ -95,6 +97,7 @@ impl ClientFrame {
             "DELIVERED" => mark(Receipt::Delivered, envelope.payload),
             "READ" => mark(Receipt::Read, envelope.payload),
             "PING" => Ok(Self::Ping),
+            "ACTIVITY" => Ok(Self::Activity),
             _ => Err(BadFrame::UnknownType),
         }
     }

@@ -36,6 +36,8 @@ mod api;
 mod attachments;
 mod audit;
 mod billing;
+#[cfg(test)]
+mod canary;
 mod channel;
 mod chat;
 mod control;
@@ -43,6 +45,7 @@ mod doorkeeper;
 mod events;
 mod feedback;
 mod frames;
+mod idle;
 mod jwks;
 mod links;
 mod live;
@@ -106,6 +109,7 @@ use consultation::{Actor, Device, Step};
 use control::Control;
 use counters::ControlCounters;
 use doorkeeper::Door;
+use idle::Idle;
 use jwks::Jwks;
 use live::Live;
 use revocation::Revoked;
@@ -138,6 +142,8 @@ pub struct ControlConfig {
     pub allowed_origins: Vec<String>,
     /// Whose tokens are taken beside our own.
     pub jwks: Option<JwksConfig>,
+    /// How long somebody of the staff may do nothing before the channels end; zero = for ever.
+    pub idle_logoff: Duration,
     /// Service keys that the operator has written down.
     pub service_keys: Vec<ConfiguredKey>,
     /// How long a waiting person whose page has gone stays in the queue.
@@ -208,6 +214,7 @@ impl Default for ControlConfig {
             room_token_ttl: Duration::from_secs(600),
             allowed_origins: Vec::new(),
             jwks: None,
+            idle_logoff: Duration::from_secs(15 * 60),
             service_keys: Vec::new(),
             waiting_grace: Duration::from_secs(15),
             timers: Timers::default(),
@@ -246,6 +253,7 @@ impl ControlPlane {
             jwks: jwks.map(Arc::new),
             keys: KnownKeys::default(),
             revoked: Revoked::default(),
+            idle: Idle::default(),
             config,
             instance: audit::sealer::new_instance(),
             ledger: Ledger::new(db.clone()),

@@ -54,6 +54,8 @@ pub(crate) enum CloseReason {
     TooSlow,
     /// Nothing was heard for too long.
     Idle,
+    /// Nobody did anything for too long.
+    SignedOut,
 }
 
 /// The hearing end of one WebSocket, or of one consultation on it.

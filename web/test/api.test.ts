@@ -69,6 +69,16 @@ describe('the link', () => {
     expect(linkSecret('')).toBeNull();
   });
 
+  it('is forgotten by whoever is signed out', async () => {
+    const client = api();
+    await client.open();
+    client.signOut();
+    const before = calls.length;
+    await expect(client.join('s1')).rejects.toMatchObject({ kind: 'signed-out' });
+    await expect(client.open()).rejects.toMatchObject({ kind: 'signed-out' });
+    expect(calls.length).toBe(before);
+  });
+
   it('is exchanged in the body, never in the address', async () => {
     await api().open();
     expect(calls).toMatchObject([{ path: EXCHANGE, method: 'POST', body: { link: 'secret' } }]);

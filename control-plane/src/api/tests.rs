@@ -602,6 +602,58 @@ async fn a_restart_forgets_nothing(database: Database) {
 }
 
 #[tokio::test]
+async fn keys_rotate_while_tokens_live_on() {
+    let pair = |key: &str| crate::KeyPair {
+        key: key.to_owned(),
+        secret: Private::new(format!("a secret of the {key} key, long enough")),
+    };
+    let token_by = |key: &str| {
+        let token = crate::token::ApiToken {
+            user_id: "doc".to_owned(),
+            name: None,
+            role: ApiRole::Doctor,
+            clinic: "demo".to_owned(),
+            session: None,
+            link: None,
+            expires_at: chrono::Utc::now() + chrono::Duration::hours(1),
+        };
+        crate::token::issue(&pair(key), &token)
+    };
+    let keys = vec![pair("old"), keys()[0].clone()];
+    let world = World::with(Database::sqlite(), |config| config.keys = keys).await;
+    let id = world.session().await;
+    let (old, new) = (token_by("old"), token_by("new"));
+    assert_eq!(world.get(&path(id, ""), &old).await.0, StatusCode::OK);
+    assert_eq!(world.get(&path(id, ""), &new).await.0, StatusCode::UNAUTHORIZED);
+    let room = async |world: &World, token: &str| {
+        let (_, room) = world.post(&path(id, "/join"), token, Value::Null).await;
+        room["accessToken"].as_str().expect("a room token").to_owned()
+    };
+    let opens = |keys: &[crate::KeyPair], jwt: &str| {
+        bedside_signaling::token::verify(keys, jwt, std::time::SystemTime::now())
+            .map(|claims| claims.issuer)
+    };
+    let before = room(&world, &old).await;
+    assert_eq!(opens(&[pair("old")], &before), Ok("old".to_owned()));
+    // The new key signs; the old one verifies as long as its tokens live.
+    let both = vec![pair("new"), pair("old")];
+    let world = world.restart_with(|config| config.keys = both.clone()).await;
+    for token in [&old, &new] {
+        assert_eq!(world.get(&path(id, ""), token).await.0, StatusCode::OK);
+    }
+    assert_eq!(opens(&both, &before), Ok("old".to_owned()));
+    assert_eq!(opens(&both, &room(&world, &old).await), Ok("new".to_owned()));
+    // What the old key anchored in the audit log is still checked.
+    world.plane.control.seal_audit().await;
+    let report = world.plane.verify_audit(None).await.expect("the log is read");
+    assert_eq!((report.faults.len(), report.unsigned), (0, 0));
+    let world = world.restart_with(|config| config.keys = vec![pair("new")]).await;
+    assert_eq!(world.get(&path(id, ""), &old).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(world.get(&path(id, ""), &new).await.0, StatusCode::OK);
+    assert!(opens(&[pair("new")], &before).is_err());
+}
+
+#[tokio::test]
 async fn bodies_and_paths_that_do_not_fit_are_refused() {
     let world = World::new(Database::sqlite()).await;
     let raw = |body: Vec<u8>| {

@@ -307,3 +307,44 @@ async fn what_leaves_no_trace_is_refused(database: Database) {
     assert_eq!(status, StatusCode::OK);
     assert!(!world.plane.control.ledger.is_empty(), "its row waits");
 }
+
+/// Reads per second with 32 readers at once.
+async fn pace(world: &World, reads: usize) -> f64 {
+    use futures_util::StreamExt as _;
+    let id = world.session().await;
+    let (uri, token) = (path(id, ""), service());
+    let begin = std::time::Instant::now();
+    let asked = futures_util::stream::iter(0..reads).map(|_| world.get(&uri, &token));
+    let mut asked = asked.buffer_unordered(32);
+    while let Some((status, _)) = asked.next().await {
+        assert_eq!(status, StatusCode::OK);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let reads = reads as f64;
+    reads / begin.elapsed().as_secs_f64()
+}
+
+#[tokio::test]
+#[ignore = "a measurement, for a machine that does nothing else"]
+async fn rows_do_not_halve_the_pace_of_readers() {
+    use std::io::Write as _;
+    for postgres in [false, true] {
+        let database =
+            || async { if postgres { Database::postgres().await } else { Database::sqlite() } };
+        let free = |config: &mut crate::ControlConfig| {
+            let free = crate::Rate { per_second: 0, burst: 0 };
+            config.limits = crate::RequestLimits { person: free, service: free, address: free };
+        };
+        let world = World::with(database().await, free).await;
+        let with = pace(&world, 4_000).await;
+        let world = World::with(database().await, free).await;
+        world.plane.control.ledger.mute();
+        let without = pace(&world, 4_000).await;
+        let _closed = writeln!(
+            std::io::stderr(),
+            "postgres {postgres}: {with:.0} reads/s with rows, {without:.0} without, ratio {:.2}",
+            with / without
+        );
+        assert!(with > without / 2.0, "rows cost more than half");
+    }
+}

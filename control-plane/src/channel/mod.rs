@@ -30,6 +30,7 @@ use crate::chat::{ChatError, Posting};
 use crate::consultation::{Consultation, Device, PersonRole, Presence, Step};
 use crate::control::{ChangeError, Control};
 use crate::frames::{BadFrame, ChatText, ClientFrame, MarkPayload, Notice, ServerFrame};
+use crate::idle::Idleness;
 use crate::live::{
     CloseReason, Inbox, ListListener, Listener, LiveSession, Mailbox, Outgoing, status_frame,
     viewer,
@@ -67,6 +68,7 @@ impl CloseReason {
             Self::Policy => (1008, "too many bad frames"),
             Self::TooSlow => (1013, "too slow; connect again"),
             Self::Idle => (1001, "nothing was heard"),
+            Self::SignedOut => (4408, "nobody did anything for long; sign in again"),
         }
     }
 
@@ -426,14 +428,25 @@ impl Line {
         };
         let (token, after) = match text.as_deref().map(ClientFrame::parse) {
             Some(Ok(ClientFrame::Auth { token, after })) => (token, after),
-            Some(Ok(ClientFrame::Chat(_) | ClientFrame::Mark(..) | ClientFrame::Ping) | Err(_))
+            Some(
+                Ok(
+                    ClientFrame::Chat(_)
+                    | ClientFrame::Mark(..)
+                    | ClientFrame::Ping
+                    | ClientFrame::Activity,
+                )
+                | Err(_),
+            )
             | None => {
                 self.control.counters.refused_auth.add();
                 return Err(self.unauthorized().await);
             }
         };
         match self.control.caller(&token).await {
-            Ok(caller) => Ok((caller, after)),
+            Ok(caller) => {
+                self.control.attend(&caller);
+                Ok((caller, after))
+            }
             Err(NoCaller::Unauthorized) => Err(self.unauthorized().await),
             Err(NoCaller::Unavailable(error)) => Err(self.refuse_change(&error).await),
         }
@@ -481,7 +494,7 @@ impl Line {
     /// Speaks and listens until one of the two ends it.
     async fn converse(&mut self, caller: &Caller, session: Option<Uuid>, mut inbox: Inbox) -> End {
         self.heard = Instant::now();
-        let mut pings = tokio::time::interval(PING_INTERVAL);
+        let mut pings = tokio::time::interval(self.control.ping_interval(PING_INTERVAL));
         pings.reset();
         let life = (caller.0.expires_at - crate::store::now()).to_std().unwrap_or_default();
         let token_ends = tokio::time::sleep(life);
@@ -517,6 +530,9 @@ impl Line {
                     if self.heard.elapsed() > IDLE_TIMEOUT {
                         return End::Ours(CloseReason::Idle);
                     }
+                    if let Err(end) = self.tell_idle(caller).await {
+                        return end;
+                    }
                     if self.socket.send(Message::Ping(axum::body::Bytes::new())).await.is_err() {
                         return End::Gone;
                     }
@@ -530,6 +546,22 @@ impl Line {
                         }
                     }
                 },
+            }
+        }
+    }
+
+    /// Somebody who does nothing is told so, and then signed out.
+    async fn tell_idle(&mut self, caller: &Caller) -> Result<(), End> {
+        match self.control.idleness(caller) {
+            Idleness::Active => Ok(()),
+            Idleness::Soon(seconds) => {
+                let detail = format!("signed out in {seconds} s, unless somebody does something");
+                self.answer(ServerFrame::error("idle", &detail)).await
+            }
+            Idleness::Over => {
+                let detail = "nobody did anything for long; sign in again";
+                self.answer(ServerFrame::error("signed_out", detail)).await?;
+                Err(End::Ours(CloseReason::SignedOut))
             }
         }
     }
@@ -552,6 +584,7 @@ impl Line {
         };
         // Messages are counted where they are taken, whatever way they come.
         if let Ok(ClientFrame::Chat(chat)) = frame {
+            self.control.idle.touch(&caller.1);
             return match session {
                 Some(id) => self.hear_chat(caller, id, &chat).await,
                 None => self.bad_frame("this channel has no chat").await,
@@ -562,6 +595,10 @@ impl Line {
         }
         match (frame, session) {
             (Ok(ClientFrame::Ping), _) => self.answer(ServerFrame::Pong {}.text()).await,
+            (Ok(ClientFrame::Activity), _) => {
+                self.control.idle.touch(&caller.1);
+                Ok(())
+            }
             (Ok(ClientFrame::Mark(receipt, mark)), Some(id)) => {
                 self.hear_mark(caller, id, receipt, mark).await
             }

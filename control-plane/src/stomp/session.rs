@@ -22,6 +22,7 @@ use crate::chat::{ChatError, Posting};
 use crate::consultation::Device;
 use crate::control::{ChangeError, Control};
 use crate::frames::{ChatText, MarkPayload, Notice, ServerFrame};
+use crate::idle::Idleness;
 use crate::live::{CloseReason, Inbox, Listener, Mailbox, Outgoing};
 use crate::permissions::Permission;
 use crate::sessions::Joined;
@@ -186,6 +187,25 @@ impl Session {
         }
     }
 
+    /// Asks whether the client is there, and signs out who does nothing.
+    async fn look_after(&mut self, caller: &Caller) -> Result<(), Stop> {
+        match self.control.idleness(caller) {
+            Idleness::Active => self.ping().await,
+            Idleness::Soon(seconds) => {
+                let detail = format!("signed out in {seconds} s, unless somebody does something");
+                self.tell_error(&ServerFrame::error("idle", &detail)).await
+            }
+            Idleness::Over => Err(Stop::Refused(
+                Refused {
+                    message: "signed out",
+                    detail: "nobody did anything for long; sign in again".to_owned(),
+                    close: CloseReason::SignedOut,
+                },
+                None,
+            )),
+        }
+    }
+
     /// Waits for `CONNECT` and answers it.
     async fn connect(&mut self) -> Result<Caller, Stop> {
         let deadline = tokio::time::Instant::now() + CONNECT_TIMEOUT;
@@ -223,6 +243,7 @@ impl Session {
             }
             Err(NoCaller::Unavailable(_)) => return Err(stop(unavailable())),
         };
+        self.control.attend(&caller);
         self.version = version;
         self.decoder.speak(version);
         self.beats = Beats::agreed(frame.header("heart-beat"));
@@ -245,7 +266,7 @@ impl Session {
         self.heard = Instant::now();
         let mut beats = tokio::time::interval(self.beats.ours.unwrap_or(PING_INTERVAL));
         beats.reset();
-        let mut pings = tokio::time::interval(PING_INTERVAL);
+        let mut pings = tokio::time::interval(self.control.ping_interval(PING_INTERVAL));
         pings.reset();
         let life = (caller.0.expires_at - crate::store::now()).to_std().unwrap_or_default();
         let token_ends = tokio::time::sleep(life);
@@ -264,7 +285,7 @@ impl Session {
                     self.settle(settled).await
                 },
                 _ = beats.tick(), if self.beats.ours.is_some() => self.send("\n").await,
-                _ = pings.tick() => self.ping().await,
+                _ = pings.tick() => self.look_after(caller).await,
                 message = self.socket.recv() => self.hear(caller, message).await,
             };
             if let Err(stop) = result {
@@ -396,6 +417,7 @@ impl Session {
     }
 
     async fn obey_send(&mut self, caller: &Caller, frame: &Frame) -> Result<(), Stop> {
+        self.control.idle.touch(&caller.1);
         if frame.header("transaction").is_some() {
             return Err(refuse("not supported", "there are no transactions"));
         }

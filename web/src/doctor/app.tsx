@@ -55,9 +55,11 @@ function Refused(props: { controller: DeskController; desk: Extract<Desk, { at: 
     <Page>
       <Card title={words.title}>
         <p>{words.advice}</p>
-        <button type="button" class="button" onClick={() => void props.controller.open()}>
-          Try again
-        </button>
+        {props.desk.kind !== 'signed-out' && (
+          <button type="button" class="button" onClick={() => void props.controller.open()}>
+            Try again
+          </button>
+        )}
       </Card>
     </Page>
   );
@@ -75,6 +77,14 @@ function ListView(props: { controller: DeskController; desk: Extract<Desk, { at:
           <Status>{listWords(controller)}</Status>
         </div>
         {desk.problem && <Notice tone="bad" words={problemWords(desk.problem)} />}
+        {controller.idle.value && (
+          <Notice
+            words={{
+              title: 'You will be signed out in a minute.',
+              advice: 'Touch the page or press a key to stay.',
+            }}
+          />
+        )}
         {desk.replaced && (
           <Notice
             words={{

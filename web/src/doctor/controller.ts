@@ -16,6 +16,8 @@ import { type DeskEvent, inOrder, START, step } from './desk';
 const CAMERA_WITHIN_MS = 8_000;
 /** How often the list is read while its channel is down. */
 const POLL_MS = 5_000;
+/** How often the server is told that somebody is here. */
+const ACTIVITY_EVERY_MS = 30_000;
 
 export class DeskController {
   readonly desk = signal(START);
@@ -28,8 +30,11 @@ export class DeskController {
   readonly actionProblem = signal<string | null>(null);
   readonly preview = new Preview();
   readonly checking = signal(false);
+  /** Nothing was done here for long: the server is about to sign out. */
+  readonly idle = signal(false);
 
   #api: Api | null = null;
+  #list: Channel | null = null;
 
   constructor() {
     // Somebody who muted must stay muted after a reload.
@@ -135,6 +140,18 @@ export class DeskController {
         this.listState.value = state;
       },
     });
+    this.#list = channel;
+    // The server signs out who does nothing; of keys and pointers it hears from here.
+    let toldAt = 0;
+    const active = () => {
+      if (!this.idle.value && Date.now() - toldAt < ACTIVITY_EVERY_MS) return;
+      if (!channel.send('ACTIVITY', {})) return;
+      toldAt = Date.now();
+      this.idle.value = false;
+    };
+    for (const kind of ['pointerdown', 'keydown']) {
+      window.addEventListener(kind, active, { passive: true });
+    }
     const hurry = () => channel.hurry();
     window.addEventListener('online', hurry);
     document.addEventListener('visibilitychange', hurry);
@@ -150,7 +167,21 @@ export class DeskController {
     } else if (frame.type === 'SESSION_CHANGED') {
       const { session } = frame.payload;
       this.sessions.value = new Map(this.sessions.value).set(session.sessionId, session);
+    } else if (frame.type === 'ERROR' && frame.payload.code === 'idle') {
+      this.idle.value = true;
+    } else if (frame.type === 'ERROR' && frame.payload.code === 'signed_out') {
+      this.#signedOut();
     }
+  }
+
+  // Whoever comes to this screen next must not find the link in the address bar.
+  #signedOut(): void {
+    this.#list?.close();
+    this.api.signOut();
+    this.idle.value = false;
+    this.sessions.value = new Map();
+    history.replaceState(null, '', location.pathname);
+    this.#dispatch({ type: 'REFUSED', kind: 'signed-out' });
   }
 
   // After a reload in the middle of a call: straight back into it.

@@ -18,6 +18,7 @@ export type ProblemKind =
   | 'offline'
   | 'link-unknown'
   | 'link-expired'
+  | 'signed-out'
   | 'over'
   | 'unpaid'
   | 'refused'
@@ -81,7 +82,11 @@ const RENEW_BEFORE_MS = 60_000;
 /** Kinds that asking again cannot cure. */
 export function isFinal(kind: ProblemKind): boolean {
   return (
-    kind === 'over' || kind === 'refused' || kind === 'link-unknown' || kind === 'link-expired'
+    kind === 'over' ||
+    kind === 'refused' ||
+    kind === 'link-unknown' ||
+    kind === 'link-expired' ||
+    kind === 'signed-out'
   );
 }
 
@@ -95,6 +100,7 @@ export class Api {
   #exchange: Exchange | null = null;
   #exchanging: Promise<Exchange> | null = null;
   #skewMs = 0;
+  #signedOut = false;
 
   constructor(link: string, fetcher: Fetch = (path, init) => fetch(path, init)) {
     this.#link = link;
@@ -112,8 +118,16 @@ export class Api {
     return Date.now() + this.#skewMs;
   }
 
+  /** Forgets link and token: from here on every call fails. */
+  signOut(): void {
+    this.#signedOut = true;
+    this.#link = '';
+    this.#exchange = null;
+  }
+
   /** Exchanges the link. Calls that overlap share one exchange. */
   open(): Promise<Exchange> {
+    if (this.#signedOut) return Promise.reject(new Problem('signed-out', 401));
     this.#exchanging ??= this.#doExchange().finally(() => {
       this.#exchanging = null;
     });

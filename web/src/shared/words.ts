@@ -25,6 +25,11 @@ export function problemWords(kind: ProblemKind): Words {
         title: 'This link has expired.',
         advice: 'The consultation is over or the link was replaced. Ask your clinic for a new one.',
       };
+    case 'signed-out':
+      return {
+        title: 'You were signed out.',
+        advice: 'Nothing was done on this page for a while. Open your link again to go on.',
+      };
     case 'over':
       return {
         title: 'This consultation is over.',
