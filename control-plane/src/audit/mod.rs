@@ -164,6 +164,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
 }
 
 impl Origin {
+    /// A message of a broker, by its id.
+    pub(crate) fn of_message(id: &str) -> Self {
+        Self { address: None, request_id: Some(cut(id)) }
+    }
+
     fn of(parts: &Parts) -> Self {
         let client = parts.extensions.get::<ClientAddress>().map(|client| client.0);
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::Private;
+use crate::audit::{Deed, Origin, Who};
 use crate::consultation::{Actor, Consultation, Step};
 use crate::control::{ChangeError, Control};
 use crate::events::inbound::{Create, Inbound, Kind, Which};
@@ -45,6 +46,37 @@ pub(in crate::events) async fn apply_once(
     message: MessageId,
 ) -> Result<Effect, ChangeError> {
     let clinic = inbound.clinic.as_deref().unwrap_or(&control.config.events_clinic);
+    // What a message changes is in the audit log like what a request does; the broker vouches for
+    // who sent it.
+    let who = Who {
+        clinic: clinic.to_owned(),
+        id: message.source.clone(),
+        kind: "service",
+        credential: None,
+    };
+    let deed = Deed::of(who, action(&inbound.kind), Origin::of_message(&message.id));
+    deed.run(follow(control, inbound, clinic, message)).await
+}
+
+/// What the audit log says of it.
+const fn action(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Create(_) | Kind::Unusable { .. } => "TAKE appointment.video.create",
+        Kind::AppointmentCreated(_) => "TAKE appointment.created",
+        Kind::AppointmentConfirmed { .. } => "TAKE appointment.confirmed",
+        Kind::Start { .. } => "TAKE appointment.video.start",
+        Kind::End { .. } => "TAKE appointment.video.end",
+        Kind::AppointmentCancelled { .. } => "TAKE appointment.cancelled",
+        Kind::NotOurs => "TAKE (none of ours)",
+    }
+}
+
+async fn follow(
+    control: &Control,
+    inbound: &Inbound,
+    clinic: &str,
+    message: MessageId,
+) -> Result<Effect, ChangeError> {
     let hand = Hand { control, inbound, clinic, message };
     match &inbound.kind {
         Kind::Create(create) => hand.create(create, true).await,
