@@ -75,9 +75,15 @@ fn other_case(method: &str, path: &str) -> Option<Case> {
     let words = || json!({"userId": "doc", "role": "doctor"});
     let report = || json!({"userId": "doc", "role": "doctor", "issueType": "audio"});
     match (method, path) {
-        (_, "/health" | "/actuator/health" | "/api/video/health" | "/api/openapi.json")
+        (
+            _,
+            "/health" | "/actuator/health" | "/api/video/health" | "/api/openapi.json"
+            | "/api/asyncapi.json",
+        )
         | ("GET", "/api/video/providers/status") => Some(Case::Public),
-        ("GET", "/api/v1/consultations/history" | "/api/video/history") => own(""),
+        ("GET", "/api/v1/consultations/history" | "/api/video/history" | "/api/v1/events") => {
+            own("")
+        }
         ("GET", "/api/video/sessions/doctor/{id}" | "/api/video/sessions/patient/{id}") => own(""),
         ("POST", "/api/video/sessions") => Some(Case::Own {
             query: "",
@@ -134,9 +140,11 @@ fn chat_or_money(method: &str, path: &str) -> Option<Case> {
             "/api/v1/consultations/appointments/{appointmentId}/payment"
             | "/api/v1/consultations/pricing/{doctorId}",
         ) => not_found(Value::Null),
-        ("POST", "/api/v1/consultations/appointments/{appointmentId}/payment") => {
-            not_found(json!({"paymentId": "p"}))
-        }
+        (
+            "POST",
+            "/api/v1/consultations/appointments/{appointmentId}/payment"
+            | "/api/video-consultations/{id}/verify-payment",
+        ) => not_found(json!({"paymentId": "p"})),
         ("GET", "/api/v1/consultations/doctors/{doctorId}/feedback") => {
             Some(Case::Own { query: "", body: Value::Null })
         }

@@ -23,6 +23,7 @@ use super::video_view::{VideoConsultation, VideoToken};
 use super::video_words::{APPOINTMENT, DOCTOR, PATIENT, PAYMENT, Words};
 use crate::access::Caller;
 use crate::payments::PaymentError;
+use crate::permissions::Permission;
 use crate::sessions::NewSession;
 use crate::{ControlPlane, text};
 
@@ -166,6 +167,7 @@ pub(crate) async fn verify_payment(
     if !caller.is_staff() {
         return Err(PaymentError::Forbidden.into());
     }
+    caller.may(Permission::ManageBilling)?;
     let (control, clinic) = (&state.control, &caller.0.clinic);
     let payment_id =
         words.id(PAYMENT)?.ok_or_else(|| Problem::invalid("paymentId says which payment it is"))?;

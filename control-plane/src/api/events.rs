@@ -11,6 +11,7 @@ use super::problem::Problem;
 use crate::ControlPlane;
 use crate::access::Caller;
 use crate::events::{asyncapi, encode};
+use crate::permissions::Permission;
 use crate::store::replay::Numbered;
 
 const DEFAULT_LIMIT: i64 = 100;
@@ -45,9 +46,7 @@ pub(crate) async fn list(
     caller: Caller,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Json<EventsAnswer>, Problem> {
-    if !caller.is_staff() {
-        return Err(Problem::forbidden("only services and administrators read the events"));
-    }
+    caller.may(Permission::ReadEvents)?;
     let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
     let after = query.after.or(query.cursor).unwrap_or(0);
     if after < 0 {
