@@ -225,6 +225,8 @@ fn outbox_families(counters: &ControlCounters) -> prometheus::Result<Vec<MetricF
     }
     let mut families = backlog.collect();
     families.extend([&sent, &refused, &parked].into_iter().flat_map(Collector::collect));
+    // The encoder takes no family without a line, and there may be no sink.
+    families.retain(|family| !family.get_metric().is_empty());
     Ok(families)
 }
 
