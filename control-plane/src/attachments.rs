@@ -148,7 +148,6 @@ impl Control {
     }
 
     /// Sends a picture in a person's name; anything else is refused.
-    #[allow(dead_code, reason = "for the older contracts' way to share a picture")]
     pub(crate) async fn share_image(
         &self,
         clinic: &str,

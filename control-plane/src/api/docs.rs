@@ -142,6 +142,10 @@ fn complete_operation(
         if schema.is_some_and(|schema| lenient.iter().any(|known| known == schema)) {
             fields(body).insert("required".to_owned(), false.into());
         }
+        // Bytes, and not a list of numbers.
+        if let Some(schema) = body.pointer_mut("/content/application~1octet-stream/schema") {
+            *schema = json!({"type": "string", "format": "binary"});
+        }
     }
     let responses = member(operation, "responses");
     for (code, about) in errors(path, method, with_query, with_body) {

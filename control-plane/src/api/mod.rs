@@ -19,6 +19,7 @@ mod feedback_tests;
 mod health;
 mod history;
 mod idempotency;
+mod images;
 mod keys;
 mod limits;
 mod links;
@@ -65,6 +66,8 @@ use problem::Problem;
 
 /// The largest request body.
 const MAX_BODY: usize = 256 * 1024;
+/// The largest with a picture in it; the chat's own limit counts within.
+const MAX_IMAGE_BODY: usize = 48 * 1024 * 1024;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -164,6 +167,11 @@ fn older_contracts() -> Router<ControlPlane> {
         .route("/api/video/consultation/{id}/status", get(video_calls::status))
         .route("/api/video/consultation/{id}/report", post(reports::older_report))
         .route("/api/video/history", get(history::calls))
+        .route(
+            "/api/video/image/share",
+            // A third more than the largest picture: Base64.
+            post(images::share).layer(DefaultBodyLimit::max(MAX_IMAGE_BODY)),
+        )
         .nest("/api/video-consultations/{id}", booked)
         .nest("/api/appointments/{id}/video", appointment.clone())
         .nest("/appointments/{id}/video", appointment)

@@ -409,6 +409,56 @@ async fn a_payment_opens_what_was_missing() {
 }
 
 #[tokio::test]
+async fn a_picture_is_shared_and_nothing_else() {
+    let world = World::new(Database::sqlite()).await;
+    let session = booked(&world).await;
+    world.post(&video(session, "/join"), &doctor(), Value::Null).await;
+    let png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let share = "/api/video/image/share";
+    let body = |data: &str| json!({"callId": session, "imageData": {"data": data}});
+    let (status, shared) = world.post(share, &doctor(), body(png)).await;
+    assert_eq!(status, StatusCode::CREATED, "{shared}");
+    assert_eq!(shared["message"]["messageType"], "image");
+    let url = format!("data:image/png;base64,{png}");
+    let by_service = json!({"appointmentId": "A-1", "userId": "doc", "imageData": {"data": url}});
+    assert_eq!(world.post(share, &service(), by_service).await.0, StatusCode::CREATED);
+    for (who, body, code) in [
+        (doctor(), body("bm8gcGljdHVyZSBhdCBhbGwsIG5vdCBldmVuIGEgbGl0dGxl"), 415),
+        (doctor(), body("!!"), 422),
+        (doctor(), json!({"callId": session}), 422),
+        // Not let in: nothing to share with anybody.
+        (patient(), body(png), 403),
+        (token(ApiRole::Patient, "else"), body(png), 403),
+        (token_of(ApiRole::Service, "b", "north"), body(png), 404),
+    ] {
+        let (status, answer) = world.post(share, &who, body).await;
+        assert_eq!(status.as_u16(), code, "{answer}");
+    }
+    let form = |bytes: &[u8]| {
+        let mut form = format!(
+            "--x\r\ncontent-disposition: form-data; name=\"sessionId\"\r\n\r\n{session}\r\n--x\r\n\
+             content-disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\n"
+        )
+        .into_bytes();
+        form.extend_from_slice(bytes);
+        form.extend_from_slice(b"\r\n--x--\r\n");
+        Request::post(share)
+            .header("authorization", format!("Bearer {}", doctor()))
+            .header("content-type", "multipart/form-data; boundary=x")
+            .body(Body::from(form))
+            .expect("a request")
+    };
+    let picture = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, png);
+    let picture = picture.expect("the picture above");
+    let router = world.plane.router();
+    let answer = router.clone().oneshot(form(&picture)).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let large = vec![0; 40_000_000];
+    let answer = router.oneshot(form(&large)).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn a_token_is_told() {
     let mut world = World::new(Database::sqlite()).await;
     let control = Arc::get_mut(&mut world.plane.control).expect("nobody else has it yet");

@@ -3,8 +3,8 @@
 use utoipa::OpenApi as _;
 
 use super::{
-    appointments, audit, billing, chat, feedback, health, history, keys, links, payments, reports,
-    sessions, standing, video, video_calls,
+    appointments, audit, billing, chat, feedback, health, history, images, keys, links, payments,
+    reports, sessions, standing, video, video_calls,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -54,6 +54,7 @@ use super::{
         links::exchange,
         links::create,
         links::revoke,
+        images::share,
         history::history,
         history::summary,
         history::calls,

@@ -25,6 +25,7 @@ enum Form {
     Kind,
     Time,
     Minutes,
+    Picture,
     Issue,
     Text,
 }
@@ -57,6 +58,10 @@ impl Form {
                 {"type": "integer", "minimum": 0, "maximum": 253_402_300_799_999_i64},
                 {"type": "null"},
             ]}),
+            Self::Picture => json!({"type": "object", "required": ["data"], "properties": {
+                "data": {"type": "string", "contentEncoding": "base64",
+                    "description": "The picture in Base64, or as a data URL."},
+                "fileName": {"type": ["string", "null"]}}}),
             Self::Issue => json!({"type": "string",
                 "enum": ["audio", "video", "connection", "other"]}),
             Self::Text => json!({"type": ["string", "null"], "maxLength": 4000,
@@ -195,6 +200,19 @@ bodies! {
         ],
         &["paymentId"],
         &json!({"paymentId": "pay_123xyz"}),
+    );
+    /// `POST /api/video/image/share`.
+    ShareImageRequest = body(
+        "A picture, and in which consultation it is shared.",
+        &[
+            ("imageData", &["image_data"], Form::Picture, "The picture."),
+            ("sessionId", SESSION, Form::Id, "The session."),
+            ("appointmentId", APPOINTMENT, Form::Id, "Its appointment instead."),
+            ("userId", USER, Form::Id, "Who shares it."),
+        ],
+        &["imageData"],
+        &json!({"appointmentId": "6f1c2f0e-6d0b-4a53-9a0c-8f5f5f0d7a11", "userId": "doc123",
+            "imageData": {"fileName": "dot.png", "data": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}),
     );
     /// A technical issue.
     IssueReportRequest = body(

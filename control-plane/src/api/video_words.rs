@@ -89,6 +89,11 @@ pub(super) const DETAILS: &[&str] = &["description", "details"];
 pub(crate) struct Words(Map<String, Value>);
 
 impl Words {
+    /// Of a form's fields.
+    pub(super) const fn of(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+
     /// The value under any of these names; `null` counts as absent.
     pub(super) fn any(&self, names: &[&'static str]) -> Result<Option<&Value>, Problem> {
         let mut found: Option<(&'static str, &Value)> = None;
