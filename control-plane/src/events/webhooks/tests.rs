@@ -219,18 +219,23 @@ async fn a_failing_endpoint_holds_up_nobody_else() {
     world.post(&join, &doctor, Value::Null).await;
     let cancel = crate::testing::path(session, "/cancel");
     world.post(&cancel, &doctor, Value::Null).await;
+    // A token is told of on the side, whenever the database has time: it may come before the end or after.
+    let types = || {
+        let mut types: Vec<Value> = locked(&good.got)
+            .iter()
+            .map(|(_, body)| serde_json::from_slice::<Value>(body).unwrap()["type"].clone())
+            .collect();
+        types.retain(|name| name != "consultation.token.generated.v1");
+        types
+    };
     let wait = async {
-        while locked(&good.got).len() < 3 {
+        while types().len() < 3 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), wait).await.expect("all events arrive");
-    let types: Vec<Value> = locked(&good.got)
-        .iter()
-        .map(|(_, body)| serde_json::from_slice::<Value>(body).unwrap()["type"].clone())
-        .collect();
     let created = "consultation.session.created.v1";
-    assert_eq!(types, [created, created, "consultation.ended.v1"]);
+    assert_eq!(types(), [created, created, "consultation.ended.v1"]);
     assert_eq!(locked(&bad.got).len(), 0);
     let refused = |name: &str| {
         let counts = world.plane.control.counters.outbox();
