@@ -119,6 +119,9 @@ fn other_case(method: &str, path: &str) -> Option<Case> {
             | "/api/appointments/{id}/video/report"
             | "/report",
         ) => not_found(report()),
+        ("POST", "/api/video/image/share") => not_found(json!({
+            "appointmentId": APPOINTMENT, "userId": "doc", "role": "doctor",
+            "imageData": {"data": "iVBORw0KGgo="}})),
         _ => chat_or_money(method, path),
     }
 }
