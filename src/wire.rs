@@ -15,7 +15,7 @@ use bedside_control_plane::{
     PaymentsConfig, RabbitConfig, Webhook, WebhookConfig,
 };
 use bedside_sfu::core::api::Event;
-use bedside_sfu::node::{Node, NodeConfig, StartError};
+use bedside_sfu::node::{Node, NodeConfig, Outlets, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -313,6 +313,8 @@ fn start_node(
         shards,
         tcp: media.tcp,
         advertise,
+        shared_tcp: None,
+        outlets: Outlets::default(),
         relay: bedside_signaling::livekit::data::relay,
         commands: COMMANDS,
         events: EVENTS,

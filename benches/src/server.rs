@@ -8,7 +8,7 @@ use bedside_sfu::core::api::{
     AddTrack, ClientTraits, Command, DataChannelKind, DataSender, Event, Grant, Join, MediaKind,
     Private, Profile, Relayed, Request, RoomKey, RoomSpec, SessionEvent, SessionKey, Source,
 };
-use bedside_sfu::node::{Node, NodeConfig, NodeHandle};
+use bedside_sfu::node::{Node, NodeConfig, NodeHandle, Outlets};
 
 use crate::process::{Ask, Cost, Tell, asked, pin, tell};
 
@@ -21,6 +21,8 @@ pub fn run() -> Result<()> {
         shards: 1,
         tcp: false,
         advertise: Vec::new(),
+        shared_tcp: None,
+        outlets: Outlets::default(),
         relay: no_data,
         commands: 4_096,
         events: 65_536,

@@ -148,6 +148,6 @@ fn transmit(socket: Option<&(UdpSocket, SocketAddr)>, path: Path, datagram: &[u8
             // the first check would be lost.
             SockRef::from(socket).send_to(datagram, &remote.into()).is_ok()
         }
-        (None, _) | (_, Path::Tcp { .. } | Path::Relay(_)) => false,
+        (None, _) | (_, Path::Tcp { .. } | Path::Relay { .. }) => false,
     }
 }

@@ -4,20 +4,25 @@
 
 mod caller;
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bedside_sfu::core::Rng;
 use bedside_sfu::core::api::{
     Command, DataChannelKind, DataSender, Event, Grant, Join, LeaveReason, Private, Profile,
-    Relayed, RoomKey, RoomSpec, SessionEvent, SessionKey,
+    Relayed as RelayedData, RoomKey, RoomSpec, SessionEvent, SessionKey,
 };
-use bedside_sfu::node::{Busy, Node, NodeConfig, StartError};
-use caller::{Caller, Events};
+use bedside_sfu::node::{Busy, Node, NodeConfig, Outlets, RelayOutlet, StartError};
+use bytes::Bytes;
+use caller::{Caller, Events, Relayed};
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use tokio::io::AsyncReadExt as _;
 
-fn no_data(_: &DataSender<'_>, _: DataChannelKind, _: &[u8]) -> Option<Relayed> {
+fn no_data(_: &DataSender<'_>, _: DataChannelKind, _: &[u8]) -> Option<RelayedData> {
     None
 }
 
@@ -28,6 +33,8 @@ fn config() -> NodeConfig {
         shards: 1,
         tcp: false,
         advertise: Vec::new(),
+        shared_tcp: None,
+        outlets: Outlets::default(),
         relay: no_data,
         commands: 256,
         events: 1_024,
@@ -158,6 +165,122 @@ fn media_crosses_over_tcp_and_another_connection_takes_over() {
     node.stop();
     assert!(stop.elapsed() < Duration::from_secs(2));
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+}
+
+/// Serves a listener that all shards share, as the program's port 443 is.
+fn share_door(listener: std::net::TcpListener, node: &Node) {
+    let handle = node.handle();
+    listener.set_nonblocking(true).unwrap();
+    let serve = async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (mut stream, remote) = listener.accept().await.unwrap();
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                // As somebody who had to look what it is.
+                let mut peeked = [0; 10];
+                stream.read_exact(&mut peeked).await.unwrap();
+                handle.accept_tcp(stream, remote, Bytes::copy_from_slice(&peeked)).await;
+            });
+        }
+    };
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(serve);
+    });
+}
+
+#[test]
+fn a_shared_tcp_port_finds_the_shard() {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let door = listener.local_addr().unwrap();
+    let shared_tcp = Some(door.port());
+    let (node, receiver) = Node::start(NodeConfig { shards: 3, shared_tcp, ..config() }).unwrap();
+    share_door(listener, &node);
+    let mut events = Events::new(receiver);
+    let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    for _ in 0..3 {
+        let mut callers = call_as(&node, &mut events, bind, |caller| caller.through(door));
+        media_crosses(&mut callers, &mut events);
+        callers[1].reconnect();
+        media_crosses(&mut callers, &mut events);
+    }
+    assert_eq!(node.handle().counters().tcp_refused, 0);
+    for opening in [&b"\0\x14 this is no check of anybody"[..], &[0xFF; 40], &[0; 12]] {
+        let mut stranger = TcpStream::connect(door).unwrap();
+        stranger.write_all(opening).unwrap();
+        stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut nothing = Vec::new();
+        let _reset = std::io::Read::read_to_end(&mut stranger, &mut nothing);
+        assert!(nothing.is_empty());
+    }
+    assert_eq!(node.handle().counters().tcp_refused, 3);
+}
+
+/// Where clients of relays wait for what the node sends them.
+type Back = Arc<Mutex<HashMap<u64, Sender<(SocketAddr, Vec<u8>)>>>>;
+
+struct Outlet(Back);
+
+impl RelayOutlet for Outlet {
+    fn send(&mut self, relay: u64, from: SocketAddr, segment: usize, train: Bytes) -> u64 {
+        let back = self.0.lock().unwrap();
+        let Some(client) = back.get(&relay) else { return train.len().div_ceil(segment) as u64 };
+        train.chunks(segment).filter(|data| client.send((from, data.to_vec())).is_err()).count()
+            as u64
+    }
+}
+
+#[test]
+fn media_crosses_by_relays_until_they_end() {
+    let back = Back::default();
+    let outlets = {
+        let back = Arc::clone(&back);
+        Outlets::new(move |_| Box::new(Outlet(Arc::clone(&back))))
+    };
+    let (node, receiver) = Node::start(NodeConfig { shards: 2, outlets, ..config() }).unwrap();
+    let mut events = Events::new(receiver);
+    let numbers = std::cell::Cell::new(0);
+    let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    // Nobody listens at a relayed address, but the machine may: what comes from there is forged.
+    let socket = UdpSocket::bind((bind, 0)).unwrap();
+    let claimed = socket.local_addr().unwrap();
+    for _ in 0..2 {
+        let mut callers = call_as(&node, &mut events, bind, |caller| {
+            numbers.set(numbers.get() + 1);
+            let number = numbers.get();
+            let address = SocketAddr::new(bind, if number == 1 { claimed.port() } else { 9 });
+            let (sender, back_) = std::sync::mpsc::channel();
+            back.lock().unwrap().insert(number, sender);
+            let inlet = node.handle().relay_inlet();
+            caller.over_relay(Relayed { number, address, inlet, back: back_ })
+        });
+        media_crosses(&mut callers, &mut events);
+        if numbers.get() == 2 {
+            assert_eq!(node.handle().counters().relay_dropped, 0);
+            let server = callers[0].server().unwrap();
+            socket.send_to(callers[0].last_sent(), server).unwrap();
+            run(&mut callers, &mut events, "the claim is refused", |_| {
+                node.handle().counters().dropped_claimed == 1
+            });
+        }
+    }
+    assert_eq!(node.handle().counters().dropped_unknown, 0, "{:?}", node.handle().counters());
+    let mut inlet = node.handle().relay_inlet();
+    (1..=4).for_each(|number| inlet.closed(number));
+    inlet.flush();
+    let unknown = [0x80; 40];
+    for number in 1..=4 {
+        for port in node.ports() {
+            inlet.push(number, claimed, SocketAddr::new(bind, port), &unknown);
+        }
+    }
+    inlet.flush();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.handle().counters().dropped_unknown < 8 {
+        assert!(Instant::now() < deadline, "{:?}", node.handle().counters());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

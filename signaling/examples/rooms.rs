@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bedside_sfu::core::api::Private;
-use bedside_sfu::node::{Node, NodeConfig};
+use bedside_sfu::node::{Node, NodeConfig, Outlets};
 use bedside_signaling::livekit::data;
 use bedside_signaling::rooms::{DoorRefusal, Doorkeeper, RoomPlan};
 use bedside_signaling::token::{Claims, KeyPair};
@@ -45,6 +45,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shards: 1,
         tcp: false,
         advertise: vec![host],
+        shared_tcp: None,
+        outlets: Outlets::default(),
         relay: data::relay,
         commands: 1_024,
         events: 4_096,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bedside_sfu::core::api::{Grant, LeaveReason};
-use bedside_sfu::node::{Node, NodeConfig};
+use bedside_sfu::node::{Node, NodeConfig, Outlets};
 use bedside_signaling::livekit::data;
 use bedside_signaling::rooms::{Doorkeeper, RoomPlan};
 use bedside_signaling::{Signaling, SignalingConfig};
@@ -44,6 +44,8 @@ impl Real {
             shards: 2,
             tcp: false,
             advertise: vec![host],
+            shared_tcp: None,
+            outlets: Outlets::default(),
             relay: data::relay,
             commands: 1_024,
             events: 4_096,

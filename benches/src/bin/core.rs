@@ -51,6 +51,7 @@ impl Bench {
         let now = Instant::now();
         let identity = Arc::new(Identity::generate()?);
         let config = CoreConfig {
+            shard: 0,
             candidates: vec![SERVER],
             tcp_candidates: Vec::new(),
             identity: Arc::clone(&identity),

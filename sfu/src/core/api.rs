@@ -76,8 +76,15 @@ pub enum Path {
         /// The client's address.
         remote: SocketAddr,
     },
-    /// A TURN allocation of this node.
-    Relay(u64),
+    /// A TURN allocation of this node: known by its number, for an address can be claimed.
+    Relay {
+        /// Its number; the TURN server gives each one once.
+        relay: u64,
+        /// The media address that the client wants to reach (answers come from it).
+        local: SocketAddr,
+        /// The relayed address, which is nowhere but in messages.
+        remote: SocketAddr,
+    },
 }
 
 /// Audio or video.
@@ -613,6 +620,11 @@ pub enum Input<'a> {
     Closed {
         /// Which.
         path: Path,
+    },
+    /// A relay is no more, and with it all its paths.
+    RelayClosed {
+        /// Which.
+        relay: u64,
     },
     /// A command.
     Command(Command),

@@ -1,11 +1,12 @@
 //! What a room may touch outside itself while it handles one input.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng as _;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Rng;
 use super::api::{Event, NodeEvent, Path, RoomKey, SessionEvent, SessionKey};
@@ -25,9 +26,44 @@ pub(super) struct Routes {
     pub(super) ufrags: FxHashMap<String, Route>,
     /// By signal session.
     pub(super) sessions: FxHashMap<SessionKey, Route>,
+    /// Addresses of proved relays: what claims one of them over UDP is forged.
+    pub(super) relayed: FxHashSet<SocketAddr>,
 }
 
 impl Routes {
+    /// An authenticated check came over a path.
+    pub(super) fn prove(&mut self, path: Path, route: Route) {
+        if let Path::Relay { remote, .. } = path {
+            self.relayed.insert(remote);
+        }
+        self.paths.insert(path, route);
+    }
+
+    /// A path is not listened to any more; whose it was.
+    pub(super) fn unprove(&mut self, path: Path) -> Option<Route> {
+        let route = self.paths.remove(&path);
+        if let Path::Relay { .. } = path {
+            self.keep_relayed();
+        }
+        route
+    }
+
+    /// The paths of a relay. Asked when one ends, so looking at all of them does.
+    pub(super) fn of_relay(&self, number: u64) -> Vec<Path> {
+        let is_its = |path: &&Path| matches!(path, Path::Relay { relay, .. } if *relay == number);
+        self.paths.keys().filter(is_its).copied().collect()
+    }
+
+    /// One relay may reach us at several addresses, so each of its own may stand in several paths.
+    fn keep_relayed(&mut self) {
+        let addresses = self.paths.keys().filter_map(|path| match path {
+            Path::Relay { remote, .. } => Some(*remote),
+            Path::Udp { .. } | Path::Tcp { .. } => None,
+        });
+        self.relayed.clear();
+        self.relayed.extend(addresses);
+    }
+
     /// Forgets a participant.
     pub(super) fn forget(&mut self, route: Route) {
         self.retain(|other| other != route);
@@ -40,6 +76,9 @@ impl Routes {
 
     fn retain(&mut self, keep: impl Fn(Route) -> bool) {
         self.paths.retain(|_, route| keep(*route));
+        if !self.relayed.is_empty() {
+            self.keep_relayed();
+        }
         self.ufrags.retain(|_, route| keep(*route));
         self.sessions.retain(|_, route| keep(*route));
     }

@@ -92,6 +92,8 @@ counters! {
     dropped_unauthentic,
     /// Packets received twice.
     dropped_replayed,
+    /// Datagrams over UDP that claim the address of a relay.
+    dropped_claimed,
     /// Datagrams that could not be parsed.
     dropped_malformed,
     /// Media of tracks that nobody announced.
@@ -120,6 +122,8 @@ counters! {
     tcp_refused,
     /// Datagrams that an ICE-TCP client was too slow to take.
     tcp_dropped,
+    /// Datagrams to and from relays that were thrown away because their reader was too slow.
+    relay_dropped,
     /// Datagrams that the kernel would not take (full buffer, no route, too long).
     send_failures,
     /// Commands refused because the queue was full.

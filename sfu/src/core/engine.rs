@@ -40,6 +40,8 @@ pub struct CoreConfig {
     pub candidates: Vec<SocketAddr>,
     /// Where they can reach us by TCP (RFC 6544, passive), for networks that let no UDP out.
     pub tcp_candidates: Vec<SocketAddr>,
+    /// Its number among those that share a door; the user names of its peers tell it.
+    pub shard: u16,
     /// The certificate of all its peers.
     pub identity: Arc<Identity>,
     /// Opens and closes the envelope of data messages.
@@ -132,6 +134,11 @@ impl Core {
         match input {
             Input::Datagram { path, received, data } => self.datagram(now, path, received, data),
             Input::Closed { path } => self.closed(now, path),
+            Input::RelayClosed { relay } => {
+                for path in self.routes.of_relay(relay) {
+                    self.closed(now, path);
+                }
+            }
             Input::Command(command) => {
                 self.stale = true;
                 self.command(now, command);
@@ -193,6 +200,12 @@ impl Core {
 
     fn datagram(&mut self, now: Instant, path: Path, received: Instant, data: &mut [u8]) {
         self.counters.bytes_in += data.len() as u64;
+        if let Path::Udp { remote, .. } = path
+            && self.routes.relayed.contains(&remote)
+        {
+            self.counters.dropped_claimed += 1;
+            return;
+        }
         // STUN goes by its user name: an address may have been another participant's before.
         let named = if data.first().is_some_and(|first| *first < 4) {
             let route = stun_username(data).and_then(|name| self.routes.ufrags.get(name));
@@ -211,7 +224,7 @@ impl Core {
     }
 
     fn closed(&mut self, now: Instant, path: Path) {
-        let Some(route) = self.routes.paths.remove(&path) else { return };
+        let Some(route) = self.routes.unprove(path) else { return };
         self.with_room(now, route.room, |room, ctx| {
             room.path_closed(ctx, route.participant, path);
         });
@@ -442,6 +455,7 @@ mod tests {
 
     fn core(now: Instant) -> Core {
         let config = CoreConfig {
+            shard: 0,
             candidates: Vec::new(),
             tcp_candidates: Vec::new(),
             identity: Arc::new(Identity::generate().unwrap()),

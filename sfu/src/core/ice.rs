@@ -35,6 +35,15 @@ impl Credentials {
     pub fn random(rng: &mut Rng) -> Self {
         Self { ufrag: random_word(rng, 8), pwd: random_word(rng, 24) }
     }
+
+    /// Fresh ones of a shard, whose number [`shard_of`] reads back.
+    pub fn of_shard(rng: &mut Rng, shard: u16) -> Self {
+        let Self { ufrag, pwd } = Self::random(rng);
+        let letter = |number: u16| ALPHABET.get(usize::from(number & 63)).map(|b| char::from(*b));
+        let mut named: String = [letter(shard >> 6), letter(shard)].into_iter().flatten().collect();
+        named.push_str(&ufrag);
+        Self { ufrag: named, pwd }
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -43,8 +52,18 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// RFC 8445 §5.3 allows these.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// The shard that a user name fragment of ours belongs to: a connection that all shards share is
+/// handed to it.
+pub fn shard_of(ufrag: &str) -> Option<u16> {
+    let number = |letter: &u8| ALPHABET.iter().position(|known| known == letter);
+    let [high, low] = ufrag.as_bytes().first_chunk()?;
+    u16::try_from(number(high)? << 6 | number(low)?).ok()
+}
+
 fn random_word(rng: &mut Rng, length: usize) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = vec![0; length];
     rng.fill_bytes(&mut bytes);
     bytes.iter().filter_map(|b| ALPHABET.get(usize::from(b & 63))).map(|b| char::from(*b)).collect()
@@ -362,10 +381,9 @@ fn is_played_back(
 }
 
 /// The address that an answer reports back.
-fn mapped(path: Path) -> Option<SocketAddr> {
+const fn mapped(path: Path) -> SocketAddr {
     match path {
-        Path::Udp { remote, .. } | Path::Tcp { remote, .. } => Some(remote),
-        Path::Relay(_) => None,
+        Path::Udp { remote, .. } | Path::Tcp { remote, .. } | Path::Relay { remote, .. } => remote,
     }
 }
 

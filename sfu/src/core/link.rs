@@ -437,10 +437,11 @@ impl Link {
 }
 
 /// What tells networks apart: a port alone is no other way.
-fn network(path: Path) -> (u8, Option<IpAddr>) {
+const fn network(path: Path) -> (u64, IpAddr) {
     match path {
-        Path::Udp { local: _, remote } => (0, Some(remote.ip())),
-        Path::Tcp { connection: _, remote } => (1, Some(remote.ip())),
-        Path::Relay(_) => (2, None),
+        Path::Udp { local: _, remote } => (0, remote.ip()),
+        Path::Tcp { connection: _, remote } => (1, remote.ip()),
+        // Where its client is, is not told; another allocation may be over another transport.
+        Path::Relay { relay, local: _, remote } => (relay.saturating_add(2), remote.ip()),
     }
 }

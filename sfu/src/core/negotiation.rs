@@ -150,7 +150,7 @@ impl Room {
         if let Some(link) = &mut participant.link {
             let before = participant.negotiation.offer.as_ref();
             if before.is_some_and(|before| before.ufrag != offer.ufrag || before.pwd != offer.pwd) {
-                let local = Credentials::random(ctx.rng);
+                let local = Credentials::of_shard(ctx.rng, ctx.config.shard);
                 ctx.routes.ufrags.insert(local.ufrag.clone(), route);
                 link.peer.restart_ice(local);
                 // Names of restarts that were never taken up must not stay in the table.
@@ -163,7 +163,7 @@ impl Room {
             Setup::Active => false,
             Setup::ActPass => participant.client.dtls_active,
         };
-        let local = Credentials::random(ctx.rng);
+        let local = Credentials::of_shard(ctx.rng, ctx.config.shard);
         ctx.routes.ufrags.insert(local.ufrag.clone(), route);
         let config = PeerConfig {
             identity: Arc::clone(&ctx.config.identity),

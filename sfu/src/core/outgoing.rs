@@ -115,11 +115,15 @@ impl Train {
 mod tests {
     use super::*;
 
+    fn path(connection: u64) -> Path {
+        Path::Tcp { connection, remote: ([192, 0, 2, 1], 9).into() }
+    }
+
     fn trains(out: &mut Outgoing) -> Vec<(u64, usize, usize)> {
         let mut found = Vec::new();
         while !out.is_empty() {
             let train = out.take().unwrap();
-            let Path::Relay(path) = train.path else { panic!("tests use one kind of path") };
+            let Path::Tcp { connection: path, .. } = train.path else { panic!("one kind of path") };
             found.push((path, train.segment_size, train.contents.len()));
         }
         found
@@ -129,7 +133,7 @@ mod tests {
     fn equal_sizes_join_and_a_shorter_one_ends_the_train() {
         let mut out = Outgoing::default();
         for len in [100, 100, 60, 60, 100, 101] {
-            out.push(Path::Relay(1), &vec![0; len]);
+            out.push(path(1), &vec![0; len]);
         }
         let expected = [(1, 100, 260), (1, 60, 60), (1, 100, 100), (1, 101, 101)];
         assert_eq!(trains(&mut out), expected);
@@ -138,10 +142,10 @@ mod tests {
     #[test]
     fn paths_and_limits_cut_trains() {
         let mut out = Outgoing::default();
-        out.push(Path::Relay(1), &[0; 10]);
-        out.push(Path::Relay(2), &[0; 10]);
+        out.push(path(1), &[0; 10]);
+        out.push(path(2), &[0; 10]);
         for _ in 0..65 {
-            out.push(Path::Relay(3), &[0; 1_200]);
+            out.push(path(3), &[0; 1_200]);
         }
         let expected = [(1, 10, 10), (2, 10, 10), (3, 1_200, 60_000), (3, 1_200, 18_000)];
         assert_eq!(trains(&mut out), expected);
@@ -154,16 +158,16 @@ mod tests {
         buffer.extend_from_slice(&[1, 2, 3]);
         out.abandon(start);
         assert!(out.is_empty());
-        out.push(Path::Relay(1), &[0; 10]);
+        out.push(path(1), &[0; 10]);
         assert_eq!(trains(&mut out), [(1, 10, 10)]);
     }
 
     #[test]
     fn a_taken_train_is_not_extended() {
         let mut out = Outgoing::default();
-        out.push(Path::Relay(1), &[0; 10]);
+        out.push(path(1), &[0; 10]);
         assert_eq!(out.take().unwrap().contents.len(), 10);
-        out.push(Path::Relay(1), &[0; 10]);
+        out.push(path(1), &[0; 10]);
         assert_eq!(trains(&mut out), [(1, 10, 10)]);
     }
 }

@@ -30,7 +30,7 @@ impl Room {
     pub(super) fn route_here(&self, ctx: &mut Context<'_>, key: usize, path: Path) {
         let link = self.participants.get(key).and_then(|other| other.link.as_ref());
         if link.is_some_and(|link| link.peer.is_proved(path)) {
-            ctx.routes.paths.insert(path, self.route(key));
+            ctx.routes.prove(path, self.route(key));
         }
     }
 
@@ -50,11 +50,11 @@ impl Room {
         let route = self.route(key);
         match event {
             PeerEvent::Proved(path) => {
-                ctx.routes.paths.insert(path, route);
+                ctx.routes.prove(path, route);
             }
             PeerEvent::Forgot(path) => {
                 if ctx.routes.paths.get(&path) == Some(&route) {
-                    ctx.routes.paths.remove(&path);
+                    ctx.routes.unprove(path);
                 }
             }
             PeerEvent::UfragsChanged => {

@@ -6,10 +6,12 @@
 //! (a full one makes the shard send [`Event::Resync`] when there is room again).
 
 mod collect;
+mod relay;
 mod shard;
 mod socket;
 mod tcp;
 
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,12 +19,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 pub use self::collect::Collect;
+use self::relay::{Hatch, Outlet};
+pub use self::relay::{Outlets, RelayInlet, RelayOutlet};
 pub use self::socket::{Batch, Datagram, ImpossibleSource, Socket};
-use self::tcp::{Door, Inbound, Tcp};
+use self::tcp::{Door, House, Inbound, Tcp};
 use crate::core::api::{Command, Event, RelayFn, RoomKey, SessionKey};
 use crate::core::counters::Counters;
 use crate::core::engine::{Core, CoreConfig, Limits, WallClock};
@@ -41,6 +47,11 @@ pub struct NodeConfig {
     pub tcp: bool,
     /// Addresses that clients are told. Empty: the bound address.
     pub advertise: Vec<IpAddr>,
+    /// A TCP port of someone who hands over its ICE-TCP connections ([`NodeHandle::accept_tcp`]);
+    /// clients are told of it on every advertised address.
+    pub shared_tcp: Option<u16>,
+    /// The way back to clients who come through TURN.
+    pub outlets: Outlets,
     /// Reads and rewrites data messages.
     pub relay: RelayFn,
     /// Commands that may wait for each shard.
@@ -143,24 +154,41 @@ impl Node {
             gates.push(Arc::new(Gate::new(sender)?));
             queues.push(queue);
         }
+        let (mut doors, mut inboxes, mut hatches) = (Vec::new(), Vec::new(), Vec::new());
+        for (gate, port) in gates.iter().zip(&ports) {
+            let (inbox, frames) = tcp::inbox();
+            doors.push(Door { gate: Arc::clone(gate), inbox });
+            inboxes.push(frames);
+            hatches.push(Arc::new(Hatch::new(*port, Arc::clone(gate))));
+        }
         let handle = NodeHandle {
             gates: gates.into(),
+            doors: doors.into(),
+            hatches: hatches.into(),
+            house: House::open(),
             next_room: Arc::new(AtomicU64::new(0)),
             next_session: Arc::new(AtomicU64::new(0)),
         };
         let identity = Arc::new(Identity::generate()?);
         let mut node = Self { handle, ports, threads: Vec::new(), tcp: None };
-        let mut doors = Vec::new();
-        for (index, ((socket, listener), commands)) in sockets.into_iter().zip(queues).enumerate() {
-            let (inbox, frames) = tcp::inbox();
-            if let Some((listener, gate)) = listener.zip(node.handle.gates.get(index)) {
-                doors.push(Door { listener, gate: Arc::clone(gate), inbox });
-            }
-            let queues = Queues { commands, frames, events: events.clone() };
+        let mut listening = Vec::new();
+        let queues = queues.into_iter().zip(inboxes);
+        for (index, ((socket, listener), (commands, frames))) in
+            sockets.into_iter().zip(queues).enumerate()
+        {
+            let (Some(door), Some(hatch)) =
+                (node.handle.doors.get(index), node.handle.hatches.get(index))
+            else {
+                break;
+            };
+            listening.extend(listener.map(|listener| (listener, door.clone())));
+            let (hatch, outlet) = (Arc::clone(hatch), config.outlets.of_shard(index));
+            let queues = Queues { commands, frames, hatch, outlet, events: events.clone() };
             let thread = node.spawn(index, &config, &identity, socket, queues)?;
             node.threads.push(thread);
         }
-        node.tcp = (!doors.is_empty()).then(|| Tcp::start(doors)).transpose()?;
+        let listens = !listening.is_empty();
+        node.tcp = listens.then(|| Tcp::start(listening, &node.handle.house)).transpose()?;
         Ok((node, receiver))
     }
 
@@ -176,9 +204,13 @@ impl Node {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let unix_micros = since_epoch.map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(0));
         let candidates = candidates(config, socket.local())?;
+        let shared = |port| candidates.iter().map(move |at| SocketAddr::new(at.ip(), port));
+        let mut tcp_candidates = if config.tcp { candidates.clone() } else { Vec::new() };
+        tcp_candidates.extend(config.shared_tcp.into_iter().flat_map(shared));
         let core = CoreConfig {
-            tcp_candidates: if config.tcp { candidates.clone() } else { Vec::new() },
+            tcp_candidates,
             candidates,
+            shard: u16::try_from(index).unwrap_or(u16::MAX),
             identity: Arc::clone(identity),
             relay: config.relay,
             wall: WallClock { at: now, unix_micros },
@@ -214,6 +246,12 @@ impl Node {
         self.ports.clone()
     }
 
+    /// The media addresses that clients are told: the only peers that a relay may reach.
+    pub fn addresses(&self, advertise: &[IpAddr]) -> Vec<SocketAddr> {
+        let ports = self.ports.iter();
+        ports.flat_map(|port| advertise.iter().map(|ip| SocketAddr::new(*ip, *port))).collect()
+    }
+
     /// Stops all shards and waits for them. Rooms that shall close with a reason are told so by
     /// [`Command::Shutdown`] before.
     pub fn stop(mut self) {
@@ -243,6 +281,9 @@ impl Drop for Node {
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
     gates: Arc<[Arc<Gate>]>,
+    doors: Arc<[Door]>,
+    hatches: Arc<[Arc<Hatch>]>,
+    house: Arc<House>,
     next_room: Arc<AtomicU64>,
     next_session: Arc<AtomicU64>,
 }
@@ -268,6 +309,26 @@ impl NodeHandle {
         let shard = room.0.checked_rem(self.gates.len() as u64).unwrap_or(0);
         let gate = usize::try_from(shard).ok().and_then(|shard| self.gates.get(shard));
         gate.ok_or(Busy)?.send(command)
+    }
+
+    /// Serves an ICE-TCP connection that somebody else has accepted, until it ends; `already_read` is
+    /// what was read of it before. It may be encrypted: only its bytes matter.
+    pub fn accept_tcp<S>(
+        &self,
+        stream: S,
+        remote: SocketAddr,
+        already_read: Bytes,
+    ) -> impl Future<Output = ()> + Send + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (house, doors) = (Arc::clone(&self.house), Arc::clone(&self.doors));
+        async move { tcp::serve(&house, &doors, stream, remote, &already_read).await }
+    }
+
+    /// The way in for relayed datagrams; each thread that receives them needs one of its own.
+    pub fn relay_inlet(&self) -> RelayInlet {
+        RelayInlet::new(&self.hatches)
     }
 
     /// Whether every shard's thread is there. A node that has lost one should be replaced.
@@ -383,6 +444,8 @@ impl Drop for Running {
 struct Queues {
     commands: Receiver<Command>,
     frames: mpsc::Receiver<Inbound>,
+    hatch: Arc<Hatch>,
+    outlet: Outlet,
     events: mpsc::Sender<Event>,
 }
 

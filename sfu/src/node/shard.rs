@@ -19,6 +19,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::collect::Collect;
+use super::relay::{Hatch, Outlet};
 use super::socket::{Batch, Socket};
 use super::tcp::{Inbound, Outbox};
 use super::{Gate, Queues};
@@ -29,6 +30,8 @@ use crate::core::engine::Core;
 const COMMANDS: usize = 64;
 /// Frames of TCP connections per turn.
 const FRAMES: usize = 128;
+/// Parcels of relayed datagrams per turn.
+const PARCELS: usize = 64;
 /// Memory taken at once for what goes to one TCP connection.
 const ARENA: usize = 16 << 10;
 /// Receive calls per turn; each brings up to 32 buffers of coalesced datagrams.
@@ -59,6 +62,9 @@ pub(super) struct Shard {
     next_frame: Option<Inbound>,
     /// Each with memory of its own: what waits for a slow client holds nobody else's.
     outboxes: FxHashMap<u64, (Arc<Outbox>, BytesMut)>,
+    /// What came through TURN, and the way back.
+    hatch: Arc<Hatch>,
+    outlet: Outlet,
     events: Sender<Event>,
     resync: bool,
     /// When the core wants to be called without input.
@@ -76,6 +82,7 @@ struct Counts {
     events_lost: u64,
     resyncs: u64,
     tcp_dropped: u64,
+    relay_dropped: u64,
     /// Datagrams in and out, this turn.
     packets: u32,
 }
@@ -88,7 +95,7 @@ impl Shard {
         gate: Arc<Gate>,
         queues: Queues,
     ) -> Self {
-        let Queues { commands, frames, events } = queues;
+        let Queues { commands, frames, hatch, outlet, events } = queues;
         Self {
             place,
             core,
@@ -101,6 +108,8 @@ impl Shard {
             frames,
             next_frame: None,
             outboxes: FxHashMap::default(),
+            hatch,
+            outlet,
             events,
             resync: false,
             deadline: None,
@@ -117,6 +126,7 @@ impl Shard {
             let idle = self.take_commands(now);
             self.drain(now);
             self.take_frames(now);
+            self.take_relayed(now);
             if self.deadline.is_some_and(|deadline| deadline <= now) {
                 self.core.handle_input(now, Input::Timeout);
             }
@@ -195,6 +205,22 @@ impl Shard {
         self.drained_at = None;
     }
 
+    /// What came through TURN.
+    fn take_relayed(&mut self, now: Instant) {
+        let (core, packets) = (&mut self.core, &mut self.counts.packets);
+        for _ in 0..PARCELS {
+            let taken = self.hatch.take(|input| {
+                *packets += 1;
+                core.handle_input(now, input);
+            });
+            if taken.is_none() {
+                return;
+            }
+        }
+        // More wait: the bell may have rung for the last time.
+        self.drained_at = None;
+    }
+
     fn flush(&mut self, now: Instant) {
         loop {
             match self.core.poll_output() {
@@ -216,8 +242,10 @@ impl Shard {
                             let train = arena.split().freeze();
                             self.counts.tcp_dropped += outbox.push(size, train);
                         }
-                        // Nobody gave the core such a path yet.
-                        Path::Relay(_) => {}
+                        Path::Relay { relay, local, remote: _ } => {
+                            let dropped = self.outlet.send(relay, local, &transmit);
+                            self.counts.relay_dropped += dropped;
+                        }
                     }
                 }
                 Output::Event(event) => {
@@ -256,6 +284,7 @@ impl Shard {
         counters.turns = self.counts.turns;
         counters.tcp_connections = self.outboxes.len() as u64;
         counters.tcp_dropped = self.counts.tcp_dropped;
+        counters.relay_dropped = self.counts.relay_dropped + self.hatch.dropped();
         self.gate.publish(&counters);
         self.collect.count(now, std::mem::take(&mut self.counts.packets));
     }
@@ -267,6 +296,7 @@ impl Shard {
         self.next_command = self.commands.try_recv().ok();
         self.next_frame = self.next_frame.take().or_else(|| self.frames.try_recv().ok());
         let nothing = self.next_command.is_none() && self.next_frame.is_none();
+        let nothing = nothing && self.hatch.is_empty();
         if nothing && !self.gate.stop.load(Ordering::SeqCst) {
             self.sleep(drained_at);
         }

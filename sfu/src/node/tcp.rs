@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes, BytesMut};
 use crossbeam_queue::ArrayQueue;
 use nix::sys::resource::{Resource, getrlimit};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::{Gate, StartError};
 use crate::core::api::Path;
+use crate::core::ice::{shard_of, stun_username};
 
 /// The longest frame taken; what our clients send stays below an Ethernet frame.
 const MAX_FRAME: usize = 4_096;
@@ -153,9 +153,9 @@ pub(super) struct Tcp {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A listener, and the shard that its connections belong to.
+/// The way into the shard that connections belong to.
+#[derive(Clone, Debug)]
 pub(super) struct Door {
-    pub(super) listener: std::net::TcpListener,
     pub(super) gate: Arc<Gate>,
     pub(super) inbox: mpsc::Sender<Inbound>,
 }
@@ -167,7 +167,10 @@ pub(super) fn inbox() -> (mpsc::Sender<Inbound>, mpsc::Receiver<Inbound>) {
 
 impl Tcp {
     /// Listens.
-    pub(super) fn start(doors: Vec<Door>) -> Result<Self, StartError> {
+    pub(super) fn start(
+        doors: Vec<(std::net::TcpListener, Door)>,
+        house: &Arc<House>,
+    ) -> Result<Self, StartError> {
         let refused = |what| move |source| StartError::System { what, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -175,13 +178,13 @@ impl Tcp {
             .map_err(refused("an event loop"))?;
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
-        let house = Arc::new(House::new(places()));
+        let house = Arc::clone(house);
         let thread = std::thread::Builder::new().name("ice-tcp".to_owned());
         let thread = thread
             .spawn(move || {
                 runtime.block_on(async {
-                    for door in doors {
-                        tokio::spawn(listen(door, Arc::clone(&house)));
+                    for (listener, door) in doors {
+                        tokio::spawn(listen(listener, door, Arc::clone(&house)));
                     }
                     stopped.notified().await;
                     sleep(GOODBYE).await;
@@ -211,7 +214,7 @@ fn places() -> usize {
 
 /// What all connections share.
 #[derive(Debug)]
-struct House {
+pub(super) struct House {
     places: usize,
     next: AtomicU64,
     open: AtomicUsize,
@@ -226,6 +229,11 @@ struct Party {
 }
 
 impl House {
+    /// With as many places as the process can afford.
+    pub(super) fn open() -> Arc<Self> {
+        Arc::new(Self::new(places()))
+    }
+
     fn new(places: usize) -> Self {
         let (next, open) = (AtomicU64::new(0), AtomicUsize::new(0));
         Self { places, next, open, parties: Mutex::default() }
@@ -290,8 +298,8 @@ impl Drop for Guest {
 }
 
 /// Takes connections for one shard, for ever.
-async fn listen(door: Door, house: Arc<House>) {
-    let Ok(listener) = TcpListener::from_std(door.listener) else { return };
+async fn listen(listener: std::net::TcpListener, door: Door, house: Arc<House>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
@@ -302,15 +310,63 @@ async fn listen(door: Door, house: Arc<House>) {
             door.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
             continue;
         };
-        let connection = Connection {
-            number: house.next.fetch_add(1, Ordering::Relaxed),
-            remote,
-            outbox: Arc::new(Outbox::new()),
-            gate: Arc::clone(&door.gate),
-            inbox: door.inbox.clone(),
-            guest,
-        };
-        tokio::spawn(connection.serve(stream));
+        // Best effort: without them the connection works, with more delay.
+        let _ = stream.set_nodelay(true);
+        let socket = socket2::SockRef::from(&stream);
+        let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
+        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
+        let connection = Connection::new(remote, door.clone(), guest);
+        tokio::spawn(connection.serve(stream, BytesMut::new()));
+    }
+}
+
+/// Serves a connection that somebody else has accepted, on a port that all shards share: the user
+/// name in its first check says which of them it is for. Ends with the connection.
+pub(super) async fn serve<S>(
+    house: &Arc<House>,
+    doors: &[Door],
+    mut stream: S,
+    remote: SocketAddr,
+    already_read: &[u8],
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let refused = || {
+        if let Some(door) = doors.first() {
+            door.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let Some(guest) = house.admit(remote.ip()) else { return refused() };
+    let mut buffer = BytesMut::from(already_read);
+    let door = timeout(PROVE_LIMIT, first_door(doors, &mut stream, &mut buffer)).await;
+    let Ok(Some(door)) = door else { return refused() };
+    Connection::new(remote, door.clone(), guest).serve(stream, buffer).await;
+}
+
+/// The shard that the first frame names. The frame stays in the buffer.
+async fn first_door<'d, S>(
+    doors: &'d [Door],
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> Option<&'d Door>
+where
+    S: AsyncRead + Unpin,
+{
+    loop {
+        match take_frame(&mut buffer.clone()) {
+            Some(Ok(data)) => {
+                let shard = stun_username(&data).and_then(shard_of)?;
+                return doors.get(usize::from(shard));
+            }
+            Some(Err(_)) => return None,
+            None => {}
+        }
+        buffer.reserve(MAX_FRAME);
+        match stream.read_buf(buffer).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return None,
+        }
     }
 }
 
@@ -319,25 +375,28 @@ struct Connection {
     number: u64,
     remote: SocketAddr,
     outbox: Arc<Outbox>,
-    gate: Arc<Gate>,
-    inbox: mpsc::Sender<Inbound>,
+    door: Door,
     guest: Guest,
 }
 
 impl Connection {
-    async fn serve(mut self, mut stream: TcpStream) {
+    fn new(remote: SocketAddr, door: Door, guest: Guest) -> Self {
+        let number = guest.house.next.fetch_add(1, Ordering::Relaxed);
+        Self { number, remote, outbox: Arc::new(Outbox::new()), door, guest }
+    }
+
+    /// Serves until the end; `buffer` holds what was read before.
+    async fn serve<S>(mut self, stream: S, buffer: BytesMut)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let (connection, path) =
             (self.number, Path::Tcp { connection: self.number, remote: self.remote });
-        // Best effort: without them the connection works, with more delay.
-        let _ = stream.set_nodelay(true);
-        let socket = socket2::SockRef::from(&stream);
-        let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
-        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
         let outbox = Arc::clone(&self.outbox);
-        let (reader, writer) = stream.split();
+        let (reader, writer) = tokio::io::split(stream);
         let writing = write(Arc::clone(&outbox), writer);
         let told = tokio::select! {
-            told = self.read(reader, path) => told,
+            told = self.read(reader, buffer, path) => told,
             () = writing => true,
         };
         if told {
@@ -346,8 +405,12 @@ impl Connection {
     }
 
     /// Reads until the end; says whether the shard knows of the connection.
-    async fn read(&mut self, mut reader: ReadHalf<'_>, path: Path) -> bool {
-        let mut buffer = BytesMut::new();
+    async fn read(
+        &mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut buffer: BytesMut,
+        path: Path,
+    ) -> bool {
         let (mut life, mut frames, mut told) = (Life::new(Instant::now()), 0u32, false);
         loop {
             while let Some(frame) = take_frame(&mut buffer) {
@@ -358,7 +421,7 @@ impl Connection {
                         && (told || data.is_empty() || is_binding(data))
                 });
                 let Some(data) = frame.ok().filter(|_| fits) else {
-                    self.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
+                    self.door.gate.tcp_refused.fetch_add(1, Ordering::Relaxed);
                     return told;
                 };
                 if data.is_empty() {
@@ -379,8 +442,9 @@ impl Connection {
                 Err(_) => {}
             }
             self.look(&mut life);
-            // A sender that is always ready is never timed out.
-            if life.until() <= Instant::now() {
+            // A sender that is always ready is never timed out, and a shard may have ended before
+            // a connection that somebody else accepted.
+            if life.until() <= Instant::now() || self.door.inbox.is_closed() {
                 return told;
             }
         }
@@ -396,8 +460,8 @@ impl Connection {
 
     async fn tell(&self, inbound: Inbound) {
         // Fails when the shard has ended.
-        let _ = self.inbox.send(inbound).await;
-        self.gate.wake();
+        let _ = self.door.inbox.send(inbound).await;
+        self.door.gate.wake();
     }
 }
 
@@ -427,7 +491,7 @@ impl Life {
 }
 
 /// Writes what comes into the outbox; ends when the client does not take it.
-async fn write(outbox: Arc<Outbox>, mut writer: WriteHalf<'_>) {
+async fn write(outbox: Arc<Outbox>, mut writer: impl AsyncWrite + Unpin) {
     let mut framed = Vec::new();
     loop {
         outbox.bell.notified().await;
@@ -438,7 +502,12 @@ async fn write(outbox: Arc<Outbox>, mut writer: WriteHalf<'_>) {
                 framed.extend_from_slice(&len.to_be_bytes());
                 framed.extend_from_slice(datagram);
             }
-            match timeout(STALLED, writer.write_all(&framed)).await {
+            let written = async {
+                writer.write_all(&framed).await?;
+                // What is encrypted may wait in between.
+                writer.flush().await
+            };
+            match timeout(STALLED, written).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bedside_sfu::core::Rng;
@@ -20,7 +21,7 @@ use bedside_sfu::core::rtp::write_header;
 use bedside_sfu::core::sdp::{
     self, Direction, Extension, Local, OfferSection, PayloadType, SectionKind, write_offer,
 };
-use bedside_sfu::node::NodeHandle;
+use bedside_sfu::node::{NodeHandle, RelayInlet};
 use rand_chacha::rand_core::SeedableRng as _;
 use tokio::sync::mpsc;
 
@@ -53,6 +54,10 @@ pub(crate) struct Caller {
     /// Everything goes by TCP instead.
     tcp: Option<Framed>,
     over_tcp: bool,
+    /// The TCP port is somebody else's.
+    door: Option<SocketAddr>,
+    /// Everything goes by a relay instead.
+    relayed: Option<Relayed>,
     identity: Arc<Identity>,
     credentials: Credentials,
     sections: Vec<OfferSection>,
@@ -92,6 +97,8 @@ impl Caller {
             socket,
             tcp: None,
             over_tcp: false,
+            door: None,
+            relayed: None,
             identity: Arc::new(Identity::generate().unwrap()),
             credentials: Credentials::random(&mut Rng::from_seed(seed)),
             sections,
@@ -111,9 +118,19 @@ impl Caller {
         Self { over_tcp: true, ..self }
     }
 
+    /// Will go by ICE-TCP at a door that all shards share.
+    pub(crate) fn through(self, door: SocketAddr) -> Self {
+        Self { door: Some(door), over_tcp: true, ..self }
+    }
+
+    /// Will go by a relay.
+    pub(crate) fn over_relay(self, relayed: Relayed) -> Self {
+        Self { relayed: Some(relayed), ..self }
+    }
+
     /// Cuts the TCP connection and makes another one.
     pub(crate) fn reconnect(&mut self) {
-        self.tcp = self.server.map(Framed::connect);
+        self.tcp = self.door.or(self.server).map(Framed::connect);
     }
 
     pub(crate) fn connected(&self) -> bool {
@@ -136,6 +153,10 @@ impl Caller {
 
     /// Sends bytes from this caller's address.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        if let (Some(relayed), Some(server)) = (&mut self.relayed, self.server) {
+            relayed.inlet.push(relayed.number, relayed.address, server, bytes);
+            return relayed.inlet.flush();
+        }
         match (&mut self.tcp, self.server) {
             (Some(tcp), _) => tcp.send(bytes),
             (None, Some(server)) => {
@@ -159,6 +180,11 @@ impl Caller {
             (self.tcp.as_mut().and_then(Framed::receive), self.server)
         {
             self.receive(now, server, &mut frame);
+        }
+        while let Some((from, mut datagram)) =
+            self.relayed.as_mut().and_then(|relayed| relayed.back.try_recv().ok())
+        {
+            self.receive(now, from, &mut datagram);
         }
         if self.connected && now >= self.next_packet {
             self.next_packet = now + PACKET_INTERVAL;
@@ -230,7 +256,7 @@ impl Caller {
         let local = self.socket.local_addr().unwrap();
         let server = *answer.candidates.first().expect("the answer names an address");
         self.server = Some(server);
-        self.tcp = self.over_tcp.then(|| Framed::connect(server));
+        self.tcp = self.over_tcp.then(|| Framed::connect(self.door.unwrap_or(server)));
         let config = PeerConfig {
             identity: Arc::clone(&self.identity),
             role: DtlsRole::Active,
@@ -282,6 +308,15 @@ impl Caller {
         self.send_raw(&packet);
         self.last_sent = packet;
     }
+}
+
+/// An allocation without a TURN server around it.
+pub(crate) struct Relayed {
+    pub(crate) number: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) inlet: RelayInlet,
+    /// What the node sends, and from which address.
+    pub(crate) back: Receiver<(SocketAddr, Vec<u8>)>,
 }
 
 /// A framed connection (RFC 4571).

@@ -416,7 +416,7 @@ impl Run {
         let reason = LeaveReason::RoomClosed;
         self.world.command(Command::CloseRoom { room: ROOM, reason });
         let left = format!("{:?}", self.world.core);
-        let empty = "Routes { paths: {}, ufrags: {}, sessions: {} }";
+        let empty = "Routes { paths: {}, ufrags: {}, sessions: {}, relayed: {} }";
         assert!(left.contains(empty), "routes are left");
         assert!(matches!(self.world.core.poll_output(), Output::Timeout(None)), "a timer is left");
         let counters = *self.world.core.counters();

@@ -62,6 +62,7 @@ impl World {
     ) -> Self {
         let now = Instant::now();
         let config = CoreConfig {
+            shard: 0,
             candidates: vec![server()],
             tcp_candidates: Vec::new(),
             identity: Arc::clone(&identity),

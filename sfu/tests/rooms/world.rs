@@ -89,6 +89,7 @@ impl World {
         let now = Instant::now();
         let identity = Arc::new(Identity::generate().unwrap());
         let config = CoreConfig {
+            shard: 0,
             candidates: vec![server()],
             tcp_candidates: Vec::new(),
             identity: Arc::clone(&identity),

@@ -192,26 +192,19 @@ pub(super) fn key(password: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes())
 }
 
-/// A success response. `mapped` is where the request came from; a path without an address (TCP,
-/// relay) says nothing.
-pub(super) fn success(
-    transaction: &Transaction,
-    mapped: Option<SocketAddr>,
-    key: &hmac::Key,
-) -> Vec<u8> {
+/// A success response. `mapped` is where the request came from.
+pub(super) fn success(transaction: &Transaction, mapped: SocketAddr, key: &hmac::Key) -> Vec<u8> {
     let mut out = start(0x0101, transaction);
-    if let Some(address) = mapped {
-        let mask = u128::from(COOKIE) << 96 | u128_of(transaction);
-        let port = (address.port() ^ 0x2112).to_be_bytes();
-        match address.ip() {
-            IpAddr::V4(ip) => {
-                let ip = (ip.to_bits() ^ COOKIE).to_be_bytes();
-                attribute(&mut out, XOR_MAPPED_ADDRESS, &[&[0, 1], &port[..], &ip[..]]);
-            }
-            IpAddr::V6(ip) => {
-                let ip = (ip.to_bits() ^ mask).to_be_bytes();
-                attribute(&mut out, XOR_MAPPED_ADDRESS, &[&[0, 2], &port[..], &ip[..]]);
-            }
+    let mask = u128::from(COOKIE) << 96 | u128_of(transaction);
+    let port = (mapped.port() ^ 0x2112).to_be_bytes();
+    match mapped.ip() {
+        IpAddr::V4(ip) => {
+            let ip = (ip.to_bits() ^ COOKIE).to_be_bytes();
+            attribute(&mut out, XOR_MAPPED_ADDRESS, &[&[0, 1], &port[..], &ip[..]]);
+        }
+        IpAddr::V6(ip) => {
+            let ip = (ip.to_bits() ^ mask).to_be_bytes();
+            attribute(&mut out, XOR_MAPPED_ADDRESS, &[&[0, 2], &port[..], &ip[..]]);
         }
     }
     finish(out, key)

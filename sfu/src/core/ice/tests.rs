@@ -107,7 +107,7 @@ fn the_sample_responses_of_rfc_5769_verify() {
         let address: SocketAddr = address.parse().unwrap();
         assert_eq!(Message::mapped_address(&response), Some(address));
         // Ours says the same.
-        let ours = stun::success(&message.transaction, Some(address), &stun::key(SAMPLE_PASSWORD));
+        let ours = stun::success(&message.transaction, address, &stun::key(SAMPLE_PASSWORD));
         assert_eq!(Message::mapped_address(&ours), Some(address));
         assert!(Message::parse(&ours).unwrap().verify(&stun::key(SAMPLE_PASSWORD)));
     }

@@ -25,7 +25,7 @@ pub(super) fn udp(local: u16, remote: u16) -> Path {
 fn mirrored(path: Path) -> Path {
     match path {
         Path::Udp { local, remote } => Path::Udp { local: remote, remote: local },
-        Path::Tcp { .. } | Path::Relay(_) => unreachable!("the link is UDP"),
+        Path::Tcp { .. } | Path::Relay { .. } => unreachable!("the link is UDP"),
     }
 }
 
