@@ -16,6 +16,12 @@ pub mod auth;
 mod counters;
 pub mod message;
 mod node;
+mod outbox;
+pub mod quota;
+pub mod server;
+mod socket;
+mod stream;
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

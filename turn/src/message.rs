@@ -6,14 +6,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 
 /// The fixed word that tells STUN from anything else (RFC 8489 §5).
 pub const MAGIC_COOKIE: u32 = 0x2112_A442;
 
-const HEADER: usize = 20;
+/// Bytes of every message's head.
+pub const HEADER: usize = 20;
 const FINGERPRINT_XOR: u32 = 0x5354_554E;
-const INTEGRITY_BYTES: usize = 20;
+/// A cut MESSAGE-INTEGRITY-SHA256 has no fewer bytes (RFC 8489 §14.6).
+const SHORTEST_SHA256: usize = 16;
 
 /// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,10 +113,28 @@ pub mod attribute {
     pub const XOR_RELAYED_ADDRESS: u16 = 0x0016;
     /// REQUESTED-ADDRESS-FAMILY.
     pub const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
+    /// EVEN-PORT.
+    pub const EVEN_PORT: u16 = 0x0018;
     /// REQUESTED-TRANSPORT.
     pub const REQUESTED_TRANSPORT: u16 = 0x0019;
+    /// DONT-FRAGMENT.
+    pub const DONT_FRAGMENT: u16 = 0x001A;
+    /// MESSAGE-INTEGRITY-SHA256.
+    pub const MESSAGE_INTEGRITY_SHA256: u16 = 0x001C;
+    /// PASSWORD-ALGORITHM.
+    pub const PASSWORD_ALGORITHM: u16 = 0x001D;
+    /// USERHASH.
+    pub const USERHASH: u16 = 0x001E;
     /// XOR-MAPPED-ADDRESS.
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+    /// RESERVATION-TOKEN.
+    pub const RESERVATION_TOKEN: u16 = 0x0022;
+    /// ADDITIONAL-ADDRESS-FAMILY.
+    pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
+    /// ADDRESS-ERROR-CODE.
+    pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
+    /// PASSWORD-ALGORITHMS.
+    pub const PASSWORD_ALGORITHMS: u16 = 0x8002;
     /// SOFTWARE.
     pub const SOFTWARE: u16 = 0x8022;
     /// FINGERPRINT.
@@ -217,16 +237,34 @@ impl<'a> Message<'a> {
             if found == kind {
                 return Some(value);
             }
-            if found == attribute::MESSAGE_INTEGRITY {
+            if is_integrity(found) {
                 return None;
             }
         }
         None
     }
 
+    /// Numbers of signed attributes that a reader must understand (RFC 8489 §14) and that are not
+    /// among `known`.
+    pub fn unknown(&self, known: &[u16]) -> impl Iterator<Item = u16> {
+        let signed = self.attributes_at().map(|(_, kind, _)| kind);
+        signed
+            .take_while(|kind| !is_integrity(*kind))
+            .filter(|kind| *kind < 0x8000 && !known.contains(kind))
+    }
+
     /// An address attribute, un-XORed (RFC 8489 §14.2).
     pub fn address(&self, kind: u16) -> Option<SocketAddr> {
-        let value = self.attribute(kind)?;
+        self.unxored(self.attribute(kind)?)
+    }
+
+    /// All address attributes of this number that are signed; `None` for what is no address.
+    pub fn addresses(&self, kind: u16) -> impl Iterator<Item = Option<SocketAddr>> {
+        let signed = self.attributes().take_while(|(found, _)| !is_integrity(*found));
+        signed.filter(move |(found, _)| *found == kind).map(|(_, value)| self.unxored(value))
+    }
+
+    fn unxored(&self, value: &[u8]) -> Option<SocketAddr> {
         let port = be16(value.get(..4)?, 2) ^ (MAGIC_COOKIE >> 16) as u16;
         let ip = value.get(4..)?;
         match (value.get(1)?, ip.len()) {
@@ -259,18 +297,94 @@ impl<'a> Message<'a> {
         Some(u16::from(class) * 100 + u16::from(number))
     }
 
-    /// Is MESSAGE-INTEGRITY there and made with this key (RFC 8489 §14.5)?
-    pub fn verify(&self, key: &hmac::Key) -> bool {
-        let place = self.attributes_at().find(|a| a.1 == attribute::MESSAGE_INTEGRITY);
+    /// How the message is signed, if it is; with both, the stronger counts (RFC 8489 §9.2.4).
+    pub fn integrity(&self) -> Option<Integrity> {
+        let mut found = None;
+        for (kind, _) in self.attributes() {
+            match kind {
+                attribute::MESSAGE_INTEGRITY_SHA256 => return Some(Integrity::Sha256),
+                attribute::MESSAGE_INTEGRITY => found = Some(Integrity::Sha1),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Is it signed, and by this key (RFC 8489 §14.5, §14.6)?
+    pub fn verify(&self, key: &Key) -> bool {
+        let Some(integrity) = self.integrity() else { return false };
+        let kind = integrity.attribute();
+        let place = self.attributes_at().find(|a| a.1 == kind);
         let Some((at, _, tag)) = place else { return false };
-        let Some((head, body)) = self.bytes.get(..at).and_then(|b| b.split_at_checked(HEADER))
-        else {
-            return false;
+        let whole = integrity.bytes();
+        let fits = match integrity {
+            Integrity::Sha1 => tag.len() == whole,
+            Integrity::Sha256 => (SHORTEST_SHA256..=whole).contains(&tag.len()),
         };
-        let Some(head) = with_length(head, body.len() + 4 + INTEGRITY_BYTES) else { return false };
-        // One buffer, because `hmac::verify` compares in constant time but takes one slice.
-        let signed = [&head[..], body].concat();
-        hmac::verify(key, &signed, tag).is_ok()
+        let signed = self.bytes.get(..at).and_then(|bytes| bytes.split_at_checked(HEADER));
+        let Some((head, body)) = signed.filter(|_| fits) else { return false };
+        // The length that the signer saw ends behind its own attribute.
+        let Some(head) = with_length(head, body.len() + 4 + tag.len()) else { return false };
+        let mut context = hmac::Context::with_key(&key.of(integrity));
+        context.update(&head);
+        context.update(body);
+        let made = context.sign();
+        let made = made.as_ref().get(..tag.len()).unwrap_or_default();
+        constant_time::verify_slices_are_equal(made, tag).is_ok()
+    }
+}
+
+const fn is_integrity(kind: u16) -> bool {
+    matches!(kind, attribute::MESSAGE_INTEGRITY | attribute::MESSAGE_INTEGRITY_SHA256)
+}
+
+/// Which hash signs a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    /// MESSAGE-INTEGRITY (RFC 8489 §14.5).
+    Sha1,
+    /// MESSAGE-INTEGRITY-SHA256 (RFC 8489 §14.6).
+    Sha256,
+}
+
+impl Integrity {
+    const fn attribute(self) -> u16 {
+        match self {
+            Self::Sha1 => attribute::MESSAGE_INTEGRITY,
+            Self::Sha256 => attribute::MESSAGE_INTEGRITY_SHA256,
+        }
+    }
+
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        }
+    }
+}
+
+/// What signs messages; shows nothing of itself.
+#[derive(Clone)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// Of bytes that somebody derived.
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    fn of(&self, integrity: Integrity) -> hmac::Key {
+        let algorithm = match integrity {
+            Integrity::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Integrity::Sha256 => hmac::HMAC_SHA256,
+        };
+        hmac::Key::new(algorithm, &self.0)
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
     }
 }
 
@@ -284,15 +398,22 @@ pub struct Writer {
 impl Writer {
     /// Begins a message.
     pub fn new(method: Method, class: Class, transaction: [u8; 12]) -> Self {
-        let (m, c) = (method.bits(), class.bits());
-        let kind =
-            (m & 0x000F) | (m & 0x0070) << 1 | (m & 0x0F80) << 2 | (c & 1) << 4 | (c & 2) << 7;
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend(kind.to_be_bytes());
+        Self::reuse(Vec::with_capacity(128), method, class, transaction)
+    }
+
+    /// Begins a message in memory that is there already.
+    pub fn reuse(mut bytes: Vec<u8>, method: Method, class: Class, transaction: [u8; 12]) -> Self {
+        bytes.clear();
+        bytes.extend(kind_bits(method, class).to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(MAGIC_COOKIE.to_be_bytes());
         bytes.extend(transaction);
         Self { bytes, transaction }
+    }
+
+    /// Bytes so far.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Adds an attribute. Values longer than 65,532 bytes are cut there.
@@ -309,15 +430,8 @@ impl Writer {
     /// Adds an address, XORed (RFC 8489 §14.2).
     #[must_use]
     pub fn address(self, kind: u16, address: SocketAddr) -> Self {
-        let port = (address.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes();
-        let mut value = vec![0, if address.is_ipv4() { 1 } else { 2 }, port[0], port[1]];
-        match address.ip() {
-            IpAddr::V4(v4) => value.extend((u32::from(v4) ^ MAGIC_COOKIE).to_be_bytes()),
-            IpAddr::V6(v6) => {
-                let mask = xor_mask(&self.transaction);
-                value.extend(v6.octets().iter().zip(mask).map(|(a, b)| a ^ b));
-            }
-        }
+        let mut value = Vec::with_capacity(20);
+        push_address(&mut value, address, &self.transaction);
         self.attribute(kind, &value)
     }
 
@@ -331,10 +445,10 @@ impl Writer {
 
     /// Signs what is there so far.
     #[must_use]
-    pub fn integrity(mut self, key: &hmac::Key) -> Self {
-        self.set_length(4 + INTEGRITY_BYTES);
-        let tag = hmac::sign(key, &self.bytes);
-        self.attribute(attribute::MESSAGE_INTEGRITY, tag.as_ref())
+    pub fn integrity(mut self, integrity: Integrity, key: &Key) -> Self {
+        self.set_length(4 + integrity.bytes());
+        let tag = hmac::sign(&key.of(integrity), &self.bytes);
+        self.attribute(integrity.attribute(), tag.as_ref())
     }
 
     /// Adds FINGERPRINT and ends the message.
@@ -361,8 +475,8 @@ impl Writer {
 }
 
 /// The key of short-term credentials (RFC 8489 §9.1.1).
-pub fn short_term_key(password: &str) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes())
+pub fn short_term_key(password: &str) -> Key {
+    Key::new(password.as_bytes().to_vec())
 }
 
 /// A ChannelData message: channel number and payload (RFC 8656 §12.4). Padding is ignored.
@@ -373,10 +487,64 @@ pub fn parse_channel_data(bytes: &[u8]) -> Option<(u16, &[u8])> {
     (0x4000..=0x4FFF).contains(&channel).then_some((channel, payload))
 }
 
+/// How long the message is that begins so on a stream, with the padding that streams have
+/// (RFC 8489 §6.2.2, RFC 8656 §12.5). `None`: four bytes are needed to know.
+pub fn length_on_stream(bytes: &[u8]) -> Option<Result<usize, ParseError>> {
+    let head = bytes.get(..4)?;
+    let length = usize::from(be16(head, 2));
+    Some(match be16(head, 0) >> 14 {
+        0 if length % 4 == 0 => Ok(HEADER + length),
+        0 => Err(ParseError::BadLength),
+        1 => Ok((4 + length).next_multiple_of(4)),
+        _ => Err(ParseError::NotStun),
+    })
+}
+
+/// Appends a Data indication (RFC 8656 §11.4).
+pub fn push_data_indication(
+    out: &mut Vec<u8>,
+    transaction: [u8; 12],
+    peer: SocketAddr,
+    data: &[u8],
+) {
+    let address = if peer.is_ipv4() { 12 } else { 24 };
+    let length = address + 4 + data.len().next_multiple_of(4);
+    out.extend(kind_bits(Method::Data, Class::Indication).to_be_bytes());
+    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend(MAGIC_COOKIE.to_be_bytes());
+    out.extend(transaction);
+    out.extend(attribute::XOR_PEER_ADDRESS.to_be_bytes());
+    out.extend([0, if peer.is_ipv4() { 8 } else { 20 }]);
+    push_address(out, peer, &transaction);
+    out.extend(attribute::DATA.to_be_bytes());
+    out.extend(u16::try_from(data.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(data);
+    out.resize(out.len() + data.len().next_multiple_of(4) - data.len(), 0);
+}
+
 /// The head of a ChannelData message.
 pub fn channel_data_head(channel: u16, length: u16) -> [u8; 4] {
     let ([a, b], [c, d]) = (channel.to_be_bytes(), length.to_be_bytes());
     [a, b, c, d]
+}
+
+fn kind_bits(method: Method, class: Class) -> u16 {
+    let (m, c) = (method.bits(), class.bits());
+    (m & 0x000F) | (m & 0x0070) << 1 | (m & 0x0F80) << 2 | (c & 1) << 4 | (c & 2) << 7
+}
+
+/// An address as a value, XORed (RFC 8489 §14.2).
+fn push_address(out: &mut Vec<u8>, address: SocketAddr, transaction: &[u8; 12]) {
+    let port = address.port() ^ (MAGIC_COOKIE >> 16) as u16;
+    out.extend([0, if address.is_ipv4() { 1 } else { 2 }]);
+    out.extend(port.to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(v4) => out.extend((u32::from(v4) ^ MAGIC_COOKIE).to_be_bytes()),
+        IpAddr::V6(v6) => {
+            let mask = xor_mask(transaction);
+            out.extend(v6.octets().iter().zip(mask).map(|(a, b)| a ^ b));
+        }
+    }
 }
 
 fn xor_mask(transaction: &[u8; 12]) -> impl Iterator<Item = u8> + '_ {
@@ -402,108 +570,4 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 5769 §2.1, a Binding request with short-term credentials.
-    const SAMPLE: &str = "000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c69656e74002400046e0001ff80290008932ff9b151263b36000600096576746a3a68367659202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004e57a3bcf";
-    /// RFC 5769 §2.3, its IPv6 answer.
-    const ANSWER_V6: &str = "010100482112a442b7e7a701bc34d686fa87dfae8022000b7465737420766563746f7220002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d900080014a382954e4be67bf11784c97c8292c275bfe3ed4180280004c8fb0b4c";
-
-    fn bytes(text: &str) -> Vec<u8> {
-        (0..text.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn reads_the_request_of_rfc_5769() {
-        let raw = bytes(SAMPLE);
-        let message = Message::parse(&raw).unwrap();
-        assert_eq!((message.method, message.class), (Method::Binding, Class::Request));
-        assert_eq!(message.attribute(attribute::USERNAME), Some(&b"evtj:h6vY"[..]));
-        assert!(message.verify(&short_term_key("VOkJxbRl1RmTxUk/WvJxBt")));
-        assert!(!message.verify(&short_term_key("another password")));
-    }
-
-    #[test]
-    fn reads_the_ipv6_answer_of_rfc_5769() {
-        let raw = bytes(ANSWER_V6);
-        let message = Message::parse(&raw).unwrap();
-        assert_eq!(message.class, Class::Success);
-        let want: SocketAddr = "[2001:db8:1234:5678:11:2233:4455:6677]:32853".parse().unwrap();
-        assert_eq!(message.address(attribute::XOR_MAPPED_ADDRESS), Some(want));
-        assert!(message.verify(&short_term_key("VOkJxbRl1RmTxUk/WvJxBt")));
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let key = short_term_key("secret");
-        let peer: SocketAddr = "203.0.113.9:4000".parse().unwrap();
-        let raw = Writer::new(Method::Allocate, Class::Error, [7; 12])
-            .error(486, "Allocation Quota Reached")
-            .address(attribute::XOR_PEER_ADDRESS, peer)
-            .attribute(attribute::LIFETIME, &600u32.to_be_bytes())
-            .attribute(attribute::REALM, b"odd")
-            .integrity(&key)
-            .fingerprint();
-        let message = Message::parse(&raw).unwrap();
-        assert_eq!((message.method, message.class), (Method::Allocate, Class::Error));
-        assert_eq!(message.error_code(), Some(486));
-        assert_eq!(message.address(attribute::XOR_PEER_ADDRESS), Some(peer));
-        assert_eq!(message.word(attribute::LIFETIME), Some(600));
-        assert_eq!(message.attribute(attribute::REALM), Some(&b"odd"[..]));
-        assert!(message.verify(&key));
-    }
-
-    #[test]
-    fn every_method_and_class_survives() {
-        use Class::{Error, Indication, Request, Success};
-        use Method::{
-            Allocate, Binding, ChannelBind, CreatePermission, Data, Refresh, Send as SendMethod,
-        };
-        for method in [Binding, Allocate, Refresh, SendMethod, Data, CreatePermission, ChannelBind]
-        {
-            for class in [Request, Indication, Success, Error] {
-                let raw = Writer::new(method, class, [1; 12]).finish();
-                let message = Message::parse(&raw).unwrap();
-                assert_eq!((message.method, message.class), (method, class));
-            }
-        }
-    }
-
-    #[test]
-    fn attributes_behind_the_signature_do_not_count() {
-        let raw = Writer::new(Method::Binding, Class::Request, [1; 12])
-            .integrity(&short_term_key("x"))
-            .attribute(attribute::USERNAME, b"forged")
-            .finish();
-        assert_eq!(Message::parse(&raw).unwrap().attribute(attribute::USERNAME), None);
-    }
-
-    #[test]
-    fn damaged_messages_are_refused_and_never_panic() {
-        let raw = bytes(SAMPLE);
-        let key = short_term_key("VOkJxbRl1RmTxUk/WvJxBt");
-        for cut in 0..raw.len() {
-            assert!(Message::parse(&raw[..cut]).is_err(), "cut at {cut}");
-        }
-        // FINGERPRINT itself is not signed: without its number it is an attribute to ignore.
-        for bit in 0..(raw.len() - 8) * 8 {
-            let mut bad = raw.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            let accepted = Message::parse(&bad).is_ok_and(|m| m.verify(&key));
-            assert!(!accepted, "bit {bit} flipped and still authentic");
-        }
-    }
-
-    #[test]
-    fn channel_data_goes_both_ways() {
-        let mut raw = channel_data_head(0x4001, 3).to_vec();
-        raw.extend(b"abc\0");
-        assert_eq!(parse_channel_data(&raw), Some((0x4001, &b"abc"[..])));
-        assert_eq!(parse_channel_data(&raw[..6]), None);
-        assert_eq!(parse_channel_data(&[0x50, 0, 0, 0]), None);
-    }
-}
+mod tests;
