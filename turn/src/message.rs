@@ -479,12 +479,16 @@ pub fn short_term_key(password: &str) -> Key {
     Key::new(password.as_bytes().to_vec())
 }
 
+/// The numbers that channels have. RFC 8656 §12 ends them at 0x4FFF, so that other protocols fit
+/// beside TURN on one port; on ours there is none, and clients of RFC 5766 take any up to 0x7FFF.
+pub const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x7FFF;
+
 /// A ChannelData message: channel number and payload (RFC 8656 §12.4). Padding is ignored.
 pub fn parse_channel_data(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let (head, rest) = bytes.split_at_checked(4)?;
     let channel = be16(head, 0);
     let payload = rest.get(..usize::from(be16(head, 2)))?;
-    (0x4000..=0x4FFF).contains(&channel).then_some((channel, payload))
+    CHANNELS.contains(&channel).then_some((channel, payload))
 }
 
 /// How long the message is that begins so on a stream, with the padding that streams have

@@ -211,7 +211,7 @@ impl Server {
     /// Looks what bytes from a client are, and unwraps media.
     pub fn pass<'d>(&mut self, now: Instant, tuple: Tuple, data: &'d [u8]) -> Passage<'d> {
         let passed = match data.first_chunk::<2>() {
-            Some([0x40..=0x4F, _]) => self.pass_channel(now, tuple, data),
+            Some([0x40..=0x7F, _]) => self.pass_channel(now, tuple, data),
             Some(&SEND) => self.pass_indication(now, tuple, data),
             Some([0x00..=0x3F, _]) if data.len() >= HEADER => return Passage::Request,
             Some(_) | None => {

@@ -97,5 +97,5 @@ fn channel_data_goes_both_ways() {
     raw.extend(b"abc\0");
     assert_eq!(parse_channel_data(&raw), Some((0x4001, &b"abc"[..])));
     assert_eq!(parse_channel_data(&raw[..6]), None);
-    assert_eq!(parse_channel_data(&[0x50, 0, 0, 0]), None);
+    assert_eq!(parse_channel_data(&[0x80, 0, 0, 0]), None);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Allocation, CHANNEL, Channel, Now, Relayed, Server, Tuple, UNDERSTOOD, request};
 use crate::auth::{ALGORITHMS, Refusal, Signer};
-use crate::message::{Class, Message, Method, Writer, attribute};
+use crate::message::{CHANNELS, Class, Message, Method, Writer, attribute};
 use crate::quota::{Claim, Denied, Family, Ledger, PerFamily, Wish};
 
 /// How long an allocation lasts that says nothing, and at the least (RFC 8656 §3.2).
@@ -474,7 +474,7 @@ impl Server {
         let number = call.value::<4>(attribute::CHANNEL_NUMBER)?.ok_or(Fault::BadRequest)?;
         let number = u16::from_be_bytes([number[0], number[1]]);
         let peer = call.message.address(attribute::XOR_PEER_ADDRESS).ok_or(Fault::BadRequest)?;
-        if !(0x4000..=0x4FFF).contains(&number) {
+        if !CHANNELS.contains(&number) {
             return Err(Fault::BadRequest);
         }
         self.check_peer(call, place, peer, |ours| *ours == peer)?;

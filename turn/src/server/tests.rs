@@ -456,7 +456,7 @@ fn channels_carry_both_ways() {
     bench.allocate(&[]).unwrap();
     for (number, peer, code) in [
         (0x3FFF, V4, 400),
-        (0x5000, V4, 400),
+        (0x8000, V4, 400),
         (0x4000, "203.0.113.1:1", 403),
         (0x4000, "127.0.0.1:40000", 403),
         (0x4000, V6, 443),
