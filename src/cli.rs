@@ -80,6 +80,12 @@ pub(crate) struct Demo {
     /// First UDP port for media, 0 = any free ones [default: 7882].
     #[arg(long)]
     pub(crate) media_port: Option<u16>,
+    /// Port with TLS (HTTPS, TURN), with a certificate made for it, 0 = any free one [default: none].
+    #[arg(long)]
+    pub(crate) tls_port: Option<u16>,
+    /// Host name of that certificate [default: localhost on a loopback address].
+    #[arg(long, value_name = "NAME", requires = "tls_port", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) tls_name: Option<String>,
     /// Address to tell clients instead of the bound one; may be given more than once.
     #[arg(long, value_name = "ADDR")]
     pub(crate) advertise: Vec<IpAddr>,
@@ -267,7 +273,8 @@ mod tests {
     #[test]
     fn the_demo_reads_its_flags() {
         let line = "bedside demo --host 0.0.0.0 --port 0 --media-port 9000 --advertise 192.0.2.1 \
-                    --advertise 2001:db8::1 --no-bot --json --config x.toml";
+                    --advertise 2001:db8::1 --no-bot --json --config x.toml --tls-port 8443 \
+                    --tls-name demo.example";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Demo(demo) = cli.command else { panic!("not the demo") };
         let sources = demo.sources(([127, 0, 0, 1], 8000).into());
@@ -282,6 +289,7 @@ mod tests {
         );
         assert!(flags.contains(&r#"http.listen="0.0.0.0:0""#.to_owned()));
         assert!(demo.no_bot && demo.json);
+        assert_eq!((demo.tls_port, demo.tls_name.as_deref()), (Some(8443), Some("demo.example")));
     }
 
     #[test]
@@ -291,6 +299,7 @@ mod tests {
             "bedside token room --room a --identity b --ttl 5",
             "bedside token api --role nurse --user u",
             "bedside config print",
+            "bedside demo --tls-name demo.example",
             "bedside keys create --clinic c --name n",
             "bedside keys revoke x --clinic c",
             "bedside audit export",

@@ -4,6 +4,8 @@
 //! with a synthetic patient, one with whoever opens the patient's link.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -15,9 +17,10 @@ use serde::Serialize;
 use crate::bot;
 use crate::cli::Demo;
 use crate::config::{Config, Sources};
+use crate::selfmade::Selfmade;
 use crate::shutdown::Signals;
 use crate::wire::{Names, Server};
-use crate::{telemetry, tokens};
+use crate::{selfmade, telemetry, tokens};
 
 /// The demo is gone this long after a signal, whatever is still open.
 const END: Duration = Duration::from_millis(4500);
@@ -27,7 +30,8 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const DOCTOR: &str = "doctor-osei";
 const PATIENT: &str = "patient-haddad";
 
-const FLAGS: Names = Names { http: "--port", media: "--media-port", advertise: "--advertise" };
+const FLAGS: Names =
+    Names { http: "--port", tls: "--tls-port", media: "--media-port", advertise: "--advertise" };
 
 /// Runs until a signal.
 pub(crate) async fn run(demo: &Demo) -> anyhow::Result<()> {
@@ -41,9 +45,13 @@ pub(crate) async fn run(demo: &Demo) -> anyhow::Result<()> {
         let path = folder.path().join("bedside.db");
         config.database_url = Private::new(format!("sqlite:{}", path.display()));
     }
+    let made = match demo.tls_port {
+        Some(port) => Some(secure(demo, port, folder.path(), &mut config)?),
+        None => None,
+    };
     let server = Server::start(&config, FLAGS).await?;
     let clinic = seed(&server.control).await?;
-    tell(demo, &config, &server, &clinic)?;
+    tell(demo, &config, &server, &clinic, made.as_ref())?;
     let bot =
         (!demo.no_bot).then(|| tokio::spawn(bot::stay(server.control.clone(), clinic.bot_session)));
     signals.next().await;
@@ -60,6 +68,28 @@ fn configuration(demo: &Demo) -> anyhow::Result<Config> {
     let without_flags = Sources { file: demo.file.config.clone(), demo: true, flags: Vec::new() };
     let listen = Config::load(&without_flags)?.http.listen;
     Ok(Config::load(&demo.sources(listen))?)
+}
+
+/// Makes a certificate for the port with TLS.
+fn secure(demo: &Demo, port: u16, folder: &Path, config: &mut Config) -> anyhow::Result<Selfmade> {
+    let host = config.http.listen.ip();
+    let name = match &demo.tls_name {
+        Some(name) => name.clone(),
+        None if host.is_loopback() => "localhost".to_owned(),
+        None => anyhow::bail!("{host} needs a name for its certificate: give it with --tls-name"),
+    };
+    let mut addresses = config.media.advertise.clone();
+    addresses.push(host);
+    addresses.retain(|address| !address.is_unspecified());
+    addresses.sort_unstable();
+    addresses.dedup();
+    let made = selfmade::make(folder, std::slice::from_ref(&name), &addresses, SystemTime::now())?;
+    config.tls.listen = Some(SocketAddr::new(host, port));
+    config.tls.names = vec![name];
+    config.tls.acme = false;
+    config.tls.certificate_path = made.certificate.display().to_string();
+    config.tls.key_path = made.key.display().to_string();
+    Ok(made)
 }
 
 /// What the demo's people use.
@@ -112,10 +142,23 @@ struct Ready<'a> {
     api_key: &'a str,
     api_secret: &'a str,
     api_token: &'a str,
+    /// These are there with `--tls-port` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spki_sha256: Option<&'a str>,
 }
 
 /// The only place where the links are written down: the person's own terminal.
-fn tell(demo: &Demo, config: &Config, server: &Server, clinic: &Clinic) -> anyhow::Result<()> {
+fn tell(
+    demo: &Demo,
+    config: &Config,
+    server: &Server,
+    clinic: &Clinic,
+    made: Option<&Selfmade>,
+) -> anyhow::Result<()> {
     let (doctor, patient) = (clinic.doctor.url.reveal(), clinic.patient.url.reveal());
     let keys = tokens::keys(config);
     let now = SystemTime::now();
@@ -130,11 +173,24 @@ fn tell(demo: &Demo, config: &Config, server: &Server, clinic: &Clinic) -> anyho
             api_key: &keys.key,
             api_secret: keys.secret.reveal(),
             api_token: &api_token,
+            tls_url: server.tls_url.as_deref(),
+            ca_file: made.map(|made| made.authority.as_path()),
+            spki_sha256: made.map(|made| made.spki_sha256.as_str()),
         };
         writeln!(out, "{}", serde_json::to_string(&ready)?)?;
     } else {
-        writeln!(out, "\nBedside is ready at {}\n", server.url)?;
-        writeln!(out, "  doctor   {doctor}\n  patient  {patient}\n")?;
+        // Cameras ask for TLS: where there is some, that is the address to give to people.
+        let url = server.tls_url.as_deref().filter(|_| made.is_some()).unwrap_or(&server.url);
+        let with = |link: &str| link.replacen(&server.url, url, 1);
+        writeln!(out, "\nBedside is ready at {url}\n")?;
+        writeln!(out, "  doctor   {}\n  patient  {}\n", with(doctor), with(patient))?;
+        if let Some(made) = made {
+            writeln!(
+                out,
+                "The certificate is made for today: browsers warn of it, unless they trust\n{}.\n",
+                made.authority.display()
+            )?;
+        }
         if !demo.no_bot {
             writeln!(
                 out,
@@ -143,7 +199,7 @@ fn tell(demo: &Demo, config: &Config, server: &Server, clinic: &Clinic) -> anyho
         }
         writeln!(out, "Open the patient's link in another window, join, and let yourself in.")?;
         writeln!(out, "Ctrl-C ends the demo and leaves nothing behind.\n")?;
-        if !config.http.listen.ip().is_loopback() && !server.url.starts_with("https:") {
+        if !config.http.listen.ip().is_loopback() && !url.starts_with("https:") {
             writeln!(
                 out,
                 "Other machines get no camera over http: see docs/operations.md, HTTPS.\n"

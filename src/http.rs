@@ -11,25 +11,23 @@ use axum::Router;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bedside_control_plane::address::TrustedProxies;
 use bedside_control_plane::as_problems;
 use futures_util::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::metrics::Metrics;
 
 /// The longest body that any route takes: a file in the chat. The others bound theirs themselves.
 const BODY_BYTES: usize = 64 * 1024 * 1024;
-/// A body that stands still for this long is given up.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 /// What is not ready, by name; empty = everything is.
 pub(crate) type Readiness =
@@ -44,13 +42,42 @@ pub(crate) fn router(
 ) -> Router {
     let policy = HeaderValue::from_str(policy).expect("the policy is visible ASCII");
     doors
-        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))
         .layer(from_fn(as_problems))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(policy, harden))
         .layer(from_fn_with_state(metrics, observe))
         .layer(from_fn_with_state(proxies, locate))
+}
+
+/// Sends everybody to the same page at `url`, our address with TLS; the operator's programs, which
+/// know no names, keep their doors.
+pub(crate) fn redirecting(operator: Router, url: &str) -> Router {
+    // Scheme, nothing, host: the path is that of the request.
+    let host = url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let move_on = move |uri: Uri| {
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        // 308: a POST stays one.
+        std::future::ready(Redirect::permanent(&format!("{host}{path}")))
+    };
+    operator.fallback(move_on)
+}
+
+/// Tells browsers to come with TLS only, for `period`. Not to be told without TLS (RFC 6797 §7.2).
+pub(crate) fn strict(router: Router, period: Duration) -> Router {
+    if period.is_zero() {
+        return router;
+    }
+    let told = HeaderValue::from_str(&format!("max-age={}", period.as_secs()));
+    let told = told.expect("a number is visible ASCII");
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let told = told.clone();
+        async move {
+            let mut response = next.run(request).await;
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, told);
+            response
+        }
+    }))
 }
 
 /// The content security policy of our pages; `public_url` is where people open them.

@@ -9,6 +9,7 @@ mod edge;
 mod http;
 mod metrics;
 mod operator;
+mod selfmade;
 mod shutdown;
 mod telemetry;
 mod tokens;
@@ -25,6 +26,7 @@ use crate::config::Config;
 
 fn main() -> ExitCode {
     bedside_control_plane::crypto::use_one();
+    edge::raise_file_limit();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,6 +16,8 @@ use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::edge::{EdgeCounters, Expiry};
+
 /// Reads the engine's counters.
 pub(crate) type ReadCounters = Arc<dyn Fn() -> Counters + Send + Sync>;
 
@@ -53,6 +55,16 @@ impl Metrics {
         info.set(1);
         registry.register(Box::new(info))?;
         Ok(Self { registry, http, http_connections })
+    }
+
+    /// Counters of the edge.
+    pub(crate) fn edge(&self) -> prometheus::Result<EdgeCounters> {
+        EdgeCounters::new(&self.registry)
+    }
+
+    /// Shows when the certificate ends.
+    pub(crate) fn certificate(&self, expiry: Expiry) -> prometheus::Result<()> {
+        self.registry.register(Box::new(expiry))
     }
 
     /// Shows what the control plane counts, too.

@@ -1,4 +1,5 @@
-//! The two signals that end the process, and what the first and the second one mean.
+//! The two signals that end the process, what the first and the second one mean, and the one that
+//! asks to look at files again.
 
 use std::time::Duration;
 
@@ -44,6 +45,25 @@ impl Signals {
                 tracing::warn!("second signal: stopping at once");
                 Ending::Signal
             }
+        }
+    }
+}
+
+/// SIGHUP, by which operators say that files have changed.
+#[derive(Debug)]
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    /// Takes the signal over; from here on it no longer ends the process.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?))
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) {
+        // Ends only with the runtime.
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -9,21 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use bedside_control_plane::backup::Lasting;
 use bedside_control_plane::{
     ControlConfig, ControlPlane, KafkaConfig, KafkaSasl, KeyPair, Mechanism, Objects,
     PaymentsConfig, RabbitConfig, Webhook, WebhookConfig,
 };
 use bedside_sfu::core::api::Event;
-use bedside_sfu::node::{Node, NodeConfig, Outlets, StartError};
+use bedside_sfu::node::{Node, NodeConfig, NodeHandle, Outlets, StartError};
 use bedside_signaling::{Signaling, SignalingConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{self, Config, ConfigError, Media, Note, Sasl};
-use crate::edge::Edge;
+use crate::config::{self, CertificateSource, Config, ConfigError, Media, Note, Sasl};
+use crate::edge::{self, Crowd, Doors, Edge, Expiry, Secure};
 use crate::metrics::Metrics;
-use crate::shutdown::{Ending, Signals};
+use crate::shutdown::{Ending, Hangup, Signals};
 use crate::{assets, http, telemetry, tokens};
 
 /// Commands that may wait for a shard, and events for their reader: a second of a busy node.
@@ -40,6 +41,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(crate) struct Names {
     /// Of the HTTP address.
     pub(crate) http: &'static str,
+    /// Of the address with TLS.
+    pub(crate) tls: &'static str,
     /// Of the media ports.
     pub(crate) media: &'static str,
     /// Of the advertised addresses.
@@ -47,28 +50,41 @@ pub(crate) struct Names {
 }
 
 /// The settings' own names.
-pub(crate) const SETTINGS: Names =
-    Names { http: "http.listen", media: "media.port", advertise: "media.advertise" };
+pub(crate) const SETTINGS: Names = Names {
+    http: "http.listen",
+    tls: "tls.listen",
+    media: "media.port",
+    advertise: "media.advertise",
+};
 
 /// Everything, running.
 pub(crate) struct Server {
     /// Where people reach it: `http.public_url`, or the bound address.
     pub(crate) url: String,
+    /// The address with TLS that we serve ourselves.
+    pub(crate) tls_url: Option<String>,
     /// The consultations.
     pub(crate) control: ControlPlane,
     signaling: Signaling,
     node: Node,
     stop: watch::Sender<bool>,
-    edge: JoinHandle<()>,
+    secure: Option<Secure>,
+    edges: Vec<JoinHandle<()>>,
 }
 
 /// `bedside serve`: runs until a signal, then drains.
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    let mut hangup = Hangup::listen()?;
     telemetry::start(&config.log)?;
     let server = Server::start(config, SETTINGS).await?;
     tracing::info!(url = server.url, "ready");
-    signals.next().await;
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            () = hangup.next() => server.reload(),
+        }
+    }
     tracing::info!(rooms = server.signaling.size().0, "draining");
     if signals.bound(config.drain_timeout, server.drain()).await != Ending::Signal {
         signals.bound(GOODBYE * 2, server.stop()).await;
@@ -90,17 +106,12 @@ impl Server {
             tracing::warn!("the pages are not in this binary: run ./scripts/build");
         }
         let advertise = advertised(&config.media, names)?;
-        let edge = Edge::bind(config.http.listen, names.http).await?;
-        let url = public_url(config, edge.address(), &advertise);
-        let (node, events) = start_node(&config.media, advertise, names)?;
+        let Bound { edge, secured, admin } = Bound::bind(config, names).await?;
+        let tls_url = secured.as_ref().map(|(edge, _)| tls_url(config, edge.address(), &advertise));
+        let url = public_url(config, edge.address(), tls_url.as_deref(), &advertise);
+        let shared_tcp = secured.as_ref().map(|(edge, _)| edge.address().port());
+        let (node, events) = start_node(&config.media, advertise, shared_tcp, names)?;
         tracing::info!(http = %edge.address(), media = ?node.ports(), "bound");
-        let admin = match config.admin.listen {
-            Some(address) => Some(Edge::bind(address, "admin.listen").await?),
-            None => None,
-        };
-        if let Some(admin) = &admin {
-            tracing::info!(admin = %admin.address(), "the operator's doors are bound");
-        }
 
         let keys = keys(config)?;
         let allowed_origins = allowed_origins(config, &url);
@@ -130,22 +141,23 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let doors = signaling.router().merge(control.router()).merge(assets::router());
-        let doors = doors.merge(http::version());
-        let operator = http::operator(metrics.clone(), readiness(&control));
-        let policy = http::content_security_policy(&url);
-        let proxies = config.proxies.trust();
-        let wrap = |doors| http::router(doors, metrics.clone(), proxies.clone(), &policy);
-        let (doors, operator) = match admin {
-            Some(admin) => (doors, Some((admin, wrap(operator)))),
-            None => (doors.merge(operator), None),
+        let behind = Behind {
+            doors: doors.merge(http::version()),
+            operator: http::operator(metrics.clone(), readiness(&control)),
+            media: node.handle(),
+            metrics,
+            url: &url,
+            tls_url: tls_url.as_deref(),
         };
-        let connections = config.http.max_connections;
-        let edge = edge.run(wrap(doors), connections, metrics.clone(), stopped.clone());
-        let edge = tokio::spawn(edge);
-        if let Some((admin, router)) = operator {
-            tokio::spawn(admin.run(router, ADMIN_CONNECTIONS, metrics, stopped));
+        let (secure, edges) = behind.open(config, Bound { edge, secured, admin }, &stopped)?;
+        Ok(Self { url, tls_url, control, signaling, node, stop, secure, edges })
+    }
+
+    /// Looks at files that may have changed.
+    pub(crate) fn reload(&self) {
+        if let Some(secure) = &self.secure {
+            secure.reload();
         }
-        Ok(Self { url, control, signaling, node, stop, edge })
     }
 
     /// Takes no new rooms, and waits for the open ones to end.
@@ -164,7 +176,13 @@ impl Server {
         }
         // Nobody listens any more if the edge has ended by itself.
         let _nobody = self.stop.send(true);
-        if tokio::time::timeout(GOODBYE, self.edge).await.is_err() {
+        let edges = async {
+            for edge in self.edges {
+                // One that has panicked has nothing open any more.
+                let _ended = edge.await;
+            }
+        };
+        if tokio::time::timeout(GOODBYE, edges).await.is_err() {
             tracing::debug!("connections were still open");
         }
         // Joins threads, each within one turn of its loop.
@@ -176,6 +194,111 @@ impl Server {
         while self.signaling.size().0 > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Bound listeners.
+struct Bound {
+    edge: Edge,
+    secured: Option<(Edge, CertificateSource)>,
+    admin: Option<Edge>,
+}
+
+impl Bound {
+    async fn bind(config: &Config, names: Names) -> anyhow::Result<Self> {
+        let secured = config.secured()?;
+        let edge = Edge::bind(config.http.listen, names.http).await?;
+        let secured = match secured {
+            Some((listen, source)) => Some((Edge::bind(listen, names.tls).await?, source)),
+            None => None,
+        };
+        if let Some((edge, _)) = &secured {
+            tracing::info!(tls = %edge.address(), "the port that gets through is bound");
+        }
+        let admin = match config.admin.listen {
+            Some(address) => Some(Edge::bind(address, "admin.listen").await?),
+            None => None,
+        };
+        if let Some(admin) = &admin {
+            tracing::info!(admin = %admin.address(), "the operator's doors are bound");
+        }
+        Ok(Self { edge, secured, admin })
+    }
+}
+
+/// What stands behind the listeners.
+struct Behind<'a> {
+    doors: Router,
+    operator: Router,
+    media: NodeHandle,
+    metrics: Metrics,
+    url: &'a str,
+    tls_url: Option<&'a str>,
+}
+
+impl Behind<'_> {
+    /// Opens the doors of all listeners.
+    fn open(
+        self,
+        config: &Config,
+        bound: Bound,
+        stopped: &watch::Receiver<bool>,
+    ) -> anyhow::Result<(Option<Secure>, Vec<JoinHandle<()>>)> {
+        let Bound { edge, secured, admin } = bound;
+        let Self { doors, operator, media, metrics, url, tls_url } = self;
+        let counters = metrics.edge()?;
+        let policy = http::content_security_policy(url);
+        let proxies = config.proxies.trust();
+        let wrap = |doors| http::router(doors, metrics.clone(), proxies.clone(), &policy);
+        let (doors, operator, private) = match &admin {
+            Some(_) => (doors, Router::new(), operator),
+            None => (doors.merge(operator.clone()), operator, Router::new()),
+        };
+        let doors = wrap(doors);
+        // People are sent to the address that they know, if that has TLS.
+        let target = Some(url).filter(|url| url.starts_with("https:")).or(tls_url);
+        let redirect = |operator, url: &str| wrap(http::redirecting(operator, url));
+        let plain = match target.filter(|_| secured.is_some() && config.tls.redirect) {
+            Some(url) => redirect(operator, url),
+            None => doors.clone(),
+        };
+        let http = &config.http;
+        let (places, one) = (edge::places(http.max_connections), http.max_connections_per_address);
+        let mut open = Doors {
+            plain,
+            secure: http::strict(doors, config.tls.hsts),
+            tls: None,
+            turn: None,
+            media: config.media.tcp.then_some(media),
+            crowd: Crowd::new(places, one, proxies.clone()),
+            metrics: metrics.clone(),
+            counters: counters.clone(),
+        };
+        let mut edges = Vec::new();
+        let mut secure = None;
+        if let Some((edge, source)) = secured {
+            let started = Secure::start(source, &counters, stopped.clone())?;
+            metrics.certificate(Expiry::new(Arc::clone(started.tls.shown()))?)?;
+            open.tls = Some(started.tls.clone());
+            secure = Some(started);
+            let plain = redirect(Router::new(), target.unwrap_or(url));
+            let doors = Doors { plain, ..open.clone() };
+            edges.push(tokio::spawn(edge.run(doors, stopped.clone())));
+        }
+        if let Some(admin) = admin {
+            let crowd = Crowd::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, proxies.clone());
+            let doors = Doors {
+                plain: wrap(private),
+                tls: None,
+                turn: None,
+                media: None,
+                crowd,
+                ..open.clone()
+            };
+            edges.push(tokio::spawn(admin.run(doors, stopped.clone())));
+        }
+        edges.push(tokio::spawn(edge.run(open, stopped.clone())));
+        Ok((secure, edges))
     }
 }
 
@@ -301,6 +424,7 @@ fn readiness(control: &ControlPlane) -> http::Readiness {
 fn start_node(
     media: &Media,
     advertise: Vec<IpAddr>,
+    shared_tcp: Option<u16>,
     names: Names,
 ) -> anyhow::Result<(Node, mpsc::Receiver<Event>)> {
     let shards = match media.shards {
@@ -313,7 +437,7 @@ fn start_node(
         shards,
         tcp: media.tcp,
         advertise,
-        shared_tcp: None,
+        shared_tcp: shared_tcp.filter(|_| media.tcp),
         outlets: Outlets::default(),
         relay: bedside_signaling::livekit::data::relay,
         commands: COMMANDS,
@@ -368,15 +492,41 @@ fn own_addresses(with_v6: bool) -> Vec<IpAddr> {
     wanted.into_iter().filter_map(address).filter(|ip| !ip.is_unspecified()).collect()
 }
 
-fn public_url(config: &Config, bound: SocketAddr, advertise: &[IpAddr]) -> String {
+/// What people open: with TLS where plain HTTP only leads there.
+fn public_url(
+    config: &Config,
+    bound: SocketAddr,
+    tls_url: Option<&str>,
+    advertise: &[IpAddr],
+) -> String {
     if !config.http.public_url.is_empty() {
         return config.http.public_url.trim_end_matches('/').to_owned();
     }
-    let ip = match advertise.first() {
+    if let Some(url) = tls_url.filter(|_| config.tls.redirect) {
+        return url.to_owned();
+    }
+    format!("http://{}", SocketAddr::new(reached(bound, advertise), bound.port()))
+}
+
+/// The address of the listener with TLS, by its name where it has one.
+fn tls_url(config: &Config, bound: SocketAddr, advertise: &[IpAddr]) -> String {
+    let host = match (config.tls.names.first(), reached(bound, advertise)) {
+        (Some(name), _) => name.clone(),
+        (None, IpAddr::V4(ip)) => ip.to_string(),
+        (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+    };
+    match bound.port() {
+        443 => format!("https://{host}"),
+        port => format!("https://{host}:{port}"),
+    }
+}
+
+/// An address that reaches a listener.
+fn reached(bound: SocketAddr, advertise: &[IpAddr]) -> IpAddr {
+    match advertise.first() {
         Some(ip) if bound.ip().is_unspecified() => *ip,
         _ => bound.ip(),
-    };
-    format!("http://{}", SocketAddr::new(ip, bound.port()))
+    }
 }
 
 /// Where there is a list, our own pages are on it: browsers name the origin of a WebSocket always.
@@ -425,10 +575,18 @@ mod tests {
         let mut config = Config::default();
         let advertise = [IpAddr::from([192, 0, 2, 7])];
         let any = SocketAddr::from(([0, 0, 0, 0], 8000));
-        assert_eq!(public_url(&config, any, &advertise), "http://192.0.2.7:8000");
+        assert_eq!(public_url(&config, any, None, &advertise), "http://192.0.2.7:8000");
         let local = SocketAddr::from(([127, 0, 0, 1], 1234));
-        assert_eq!(public_url(&config, local, &advertise), "http://127.0.0.1:1234");
-        config.http.public_url = "https://video.example/".to_owned();
-        assert_eq!(public_url(&config, local, &advertise), "https://video.example");
+        assert_eq!(public_url(&config, local, None, &advertise), "http://127.0.0.1:1234");
+        let (any, six) = (SocketAddr::from(([0, 0, 0, 0], 443)), "[::1]:8443".parse().unwrap());
+        assert_eq!(tls_url(&config, any, &advertise), "https://192.0.2.7");
+        assert_eq!(tls_url(&config, six, &advertise), "https://[::1]:8443");
+        config.tls.names = vec!["video.example".to_owned()];
+        let secure = tls_url(&config, any, &advertise);
+        assert_eq!(public_url(&config, local, Some(&secure), &[]), "https://video.example");
+        config.tls.redirect = false;
+        assert_eq!(public_url(&config, local, Some(&secure), &[]), "http://127.0.0.1:1234");
+        config.http.public_url = "https://clinic.example/".to_owned();
+        assert_eq!(public_url(&config, local, Some(&secure), &[]), "https://clinic.example");
     }
 }

@@ -14,8 +14,10 @@ pub(crate) struct Http {
     pub(crate) public_url: String,
     /// Origins that may call the API and the room door; empty = any.
     pub(crate) allowed_origins: Vec<String>,
-    /// Open connections at the most; more wait in the kernel.
+    /// Open connections at the most, on all ports of the edge together; more wait in the kernel.
     pub(crate) max_connections: usize,
+    /// Open connections of one address (IPv6: one /64); trusted proxies may have any number.
+    pub(crate) max_connections_per_address: usize,
 }
 
 impl Default for Http {
@@ -25,6 +27,7 @@ impl Default for Http {
             public_url: String::new(),
             allowed_origins: Vec::new(),
             max_connections: 8192,
+            max_connections_per_address: 1024,
         }
     }
 }

@@ -14,6 +14,8 @@ pub(super) fn demo() -> Value {
         "database_url": "",
         "media": { "bind": "127.0.0.1", "advertise": ["127.0.0.1"] },
         "rooms": { "auto_create": true, "allow_simulate": true },
+        // Its certificate is nobody's, and gone tomorrow.
+        "tls": { "redirect": false, "hsts": "0s" },
     })
 }
 

@@ -29,6 +29,7 @@ mod rooms;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tls;
 mod vault;
 mod video;
 mod webhooks;
@@ -57,6 +58,7 @@ pub(crate) use proxies::Proxies;
 pub(crate) use rabbitmq::RabbitMq;
 pub(crate) use rooms::Rooms;
 pub(crate) use timers::Timers;
+pub(crate) use tls::{Acme, CertificateSource, Tls};
 pub(crate) use vault::Vault;
 pub(crate) use video::Video;
 pub(crate) use webhooks::Webhook;
@@ -111,6 +113,8 @@ pub(crate) struct Config {
     pub(crate) events: Events,
     /// When what nobody ends is ended.
     pub(crate) timers: Timers,
+    /// The port that gets through, and its certificate.
+    pub(crate) tls: Tls,
     /// Where secrets are kept.
     pub(crate) vault: Vault,
     /// The switch of the older deployments.
@@ -147,6 +151,7 @@ impl Default for Config {
             proxies: Proxies::default(),
             rabbitmq: RabbitMq::default(),
             timers: Timers::default(),
+            tls: Tls::default(),
             kafka: Kafka::default(),
             vault: Vault::default(),
             video: Video::default(),

@@ -47,15 +47,18 @@ impl Objects {
     }
 
     fn folder(&self, database_url: &str) -> PathBuf {
-        const NAME: &str = "bedside-objects";
-        if !self.folder.is_empty() {
-            return PathBuf::from(&self.folder);
-        }
-        let file = database_url.strip_prefix("sqlite:").and_then(|path| path.split('?').next());
-        let beside =
-            file.and_then(|path| Path::new(path.strip_prefix("//").unwrap_or(path)).parent());
-        beside.map_or_else(|| PathBuf::from(NAME), |folder| folder.join(NAME))
+        beside_database(&self.folder, "bedside-objects", database_url)
     }
+}
+
+/// The folder `named`; where none is, `name` beside the database where that is a file.
+pub(super) fn beside_database(named: &str, name: &str, database_url: &str) -> PathBuf {
+    if !named.is_empty() {
+        return PathBuf::from(named);
+    }
+    let file = database_url.strip_prefix("sqlite:").and_then(|path| path.split('?').next());
+    let beside = file.and_then(|path| Path::new(path.strip_prefix("//").unwrap_or(path)).parent());
+    beside.map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ pub struct NodeConfig {
     /// Addresses that clients are told. Empty: the bound address.
     pub advertise: Vec<IpAddr>,
     /// A TCP port of someone who hands over its ICE-TCP connections ([`NodeHandle::accept_tcp`]);
-    /// clients are told of it on every advertised address.
+    /// clients are told of it on every advertised address. A shard whose port has this number leaves
+    /// the listening to them.
     pub shared_tcp: Option<u16>,
     /// The way back to clients who come through TURN.
     pub outlets: Outlets,
@@ -206,7 +207,8 @@ impl Node {
         let candidates = candidates(config, socket.local())?;
         let shared = |port| candidates.iter().map(move |at| SocketAddr::new(at.ip(), port));
         let mut tcp_candidates = if config.tcp { candidates.clone() } else { Vec::new() };
-        tcp_candidates.extend(config.shared_tcp.into_iter().flat_map(shared));
+        let shared = config.shared_tcp.into_iter().flat_map(shared);
+        tcp_candidates.extend(shared.filter(|at| !(config.tcp && candidates.contains(at))));
         let core = CoreConfig {
             tcp_candidates,
             candidates,
@@ -490,6 +492,9 @@ fn bind_shard(config: &NodeConfig, port: u16) -> Result<(Socket, Option<TcpListe
         return Ok((socket, None));
     }
     let port = socket.local().port();
+    if config.shared_tcp == Some(port) {
+        return Ok((socket, None));
+    }
     let refused = |source| StartError::Listen { port, address, source };
     let listener = socket::listen(SocketAddr::new(address, port)).map_err(refused)?;
     Ok((socket, Some(listener)))

@@ -1,0 +1,1 @@
+//! The edge as clients find it.
