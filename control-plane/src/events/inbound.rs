@@ -209,10 +209,10 @@ pub(crate) fn read(message: &Message<'_>, zone: Tz) -> Result<Inbound, Poison> {
     let root = parse(message)?;
     let canonical = root.to_string();
     let fields = Fields::new(root).ok_or(Poison::NotObject)?;
-    let named_inside = fields.text(&["eventtype", "pattern", "event", "type"]);
+    let mut named_inside = fields.values(&["eventtype", "pattern", "event", "type"]);
     let name = Name::parse(message.routing_key)
         .or_else(|| message.event_type.and_then(Name::parse))
-        .or_else(|| named_inside.as_deref().and_then(Name::parse))
+        .or_else(|| named_inside.find_map(|name| Name::parse(name.as_str()?)))
         .ok_or(Poison::UnknownEvent)?;
     let correlation_id = message
         .correlation_id
@@ -247,10 +247,11 @@ fn parse(message: &Message<'_>) -> Result<Value, Poison> {
         return Err(Poison::Encoding);
     }
     let root: Value = serde_json::from_slice(body).map_err(|_| Poison::NotJson)?;
-    match root {
-        Value::String(inner) => serde_json::from_str(&inner).map_err(|_| Poison::NotJson),
-        other => Ok(other),
-    }
+    let root = match root {
+        Value::String(inner) => serde_json::from_str(&inner).map_err(|_| Poison::NotJson)?,
+        other => other,
+    };
+    Ok(fields::without_class(root))
 }
 
 /// Some senders number their messages from 1 after each start: an id alone names no message.
@@ -279,8 +280,9 @@ const WHEN: &[&str] = &[
     "scheduledat",
 ];
 const DAY: &[&str] = &["appointmentdate", "date", "scheduleddate"];
-const MINUTES: &[&str] =
-    &["scheduleddurationminutes", "durationminutes", "scheduledduration", "duration"];
+const MINUTES: &[&str] = &["scheduleddurationminutes", "durationminutes"];
+/// Names of a length that do not say in what.
+const LENGTH: &[&str] = &["scheduledduration", "duration"];
 const AT: &[&str] = &["timestamp", "startedat", "endedat", "at"];
 
 fn kind(name: Name, fields: &Fields, zone: Tz) -> Result<Kind, Poison> {
@@ -342,10 +344,14 @@ fn create(appointment_id: &str, fields: &Fields, zone: Tz) -> Result<Create, &'s
     let scheduled_start = times::read(when, zone)
         .or_else(|| times::on_day(fields.value(DAY)?, when, zone))
         .ok_or("scheduled_time cannot be understood")?;
-    let scheduled_minutes = fields.value(MINUTES).map(|minutes| {
-        let minutes = fields::whole(minutes).filter(|minutes| (1..=120).contains(minutes));
-        minutes.ok_or("the duration must be from 1 to 120 minutes")
-    });
+    let scheduled_minutes = match fields.value(MINUTES) {
+        Some(minutes) => {
+            let minutes = fields::whole(minutes).filter(|minutes| PLANNED.contains(minutes));
+            Some(minutes.ok_or("the duration must be from 1 to 120 minutes")?)
+        }
+        // What it may mean instead is nobody's to guess, and no reason to make no consultation.
+        None => fields.value(LENGTH).and_then(length).filter(|minutes| PLANNED.contains(minutes)),
+    };
     let name = |names: &[&str]| {
         fields.text(names).filter(|name| crate::text::is_name(name)).map(Private::new)
     };
@@ -356,9 +362,24 @@ fn create(appointment_id: &str, fields: &Fields, zone: Tz) -> Result<Create, &'s
         patient_id,
         patient_name: name(&["patientname", "patient.name", "patient.fullname"]),
         scheduled_start,
-        scheduled_minutes: scheduled_minutes.transpose()?,
+        scheduled_minutes,
         mode: mode(fields).unwrap_or(Mode::Video),
     })
+}
+
+/// How long a consultation may be planned.
+const PLANNED: std::ops::RangeInclusive<i64> = 1..=120;
+
+/// Minutes, as a number or as Java writes a duration: `PT1H30M`.
+fn length(value: &Value) -> Option<i64> {
+    let Some(text) = value.as_str().and_then(|text| text.trim().strip_prefix("PT")) else {
+        return fields::whole(value);
+    };
+    let (hours, rest) = text.split_once('H').unwrap_or(("0", text));
+    let minutes = rest.strip_suffix("0S").unwrap_or(rest);
+    let minutes = if minutes.is_empty() { "0" } else { minutes.strip_suffix('M')? };
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    hours.checked_mul(60)?.checked_add(minutes)
 }
 
 /// A start or an end names the consultation by our id, by its room, or by the appointment. A number
@@ -366,10 +387,14 @@ fn create(appointment_id: &str, fields: &Fields, zone: Tz) -> Result<Create, &'s
 fn which(fields: &Fields) -> Result<Which, Poison> {
     let mut which = Which { appointment: fields.id(APPOINTMENT), ..Which::default() };
     let names = &["sessionid", "videosessionid", "session.id", "meetingid"];
-    if let Some(Value::String(text)) = fields.value(names) {
-        match Uuid::parse_str(text.trim()) {
-            Ok(id) => which.session = Some(id),
-            Err(_) => which.room = Some(text.clone()).filter(|room| crate::text::is_id(room)),
+    for text in fields.values(names).filter_map(Value::as_str) {
+        let text = text.trim();
+        match Uuid::parse_str(text) {
+            Ok(id) => which.session = which.session.or(Some(id)),
+            Err(_) if which.room.is_none() && crate::text::is_id(text) => {
+                which.room = Some(text.to_owned());
+            }
+            Err(_) => {}
         }
     }
     if which == Which::default() { Err(Poison::NoSession) } else { Ok(which) }
@@ -394,8 +419,9 @@ fn is_video(fields: &Fields) -> bool {
     match kind.as_deref() {
         Some("virtual" | "video" | "videocall" | "videoconsultation" | "online" | "remote") => true,
         Some("telemedicine" | "telehealth" | "teleconsultation" | "audio" | "chat") => true,
-        Some(_) => false,
-        None => mode(fields).is_some(),
+        Some(kind) if is_at_the_clinic(kind) => false,
+        // It may tell what for, and the mode how.
+        Some(_) | None => mode(fields).is_some(),
     }
 }
 

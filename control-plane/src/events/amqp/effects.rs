@@ -209,15 +209,16 @@ impl Hand<'_> {
     /// the message names no clinic they say which one it is.
     async fn find(&self, which: &Which) -> Result<Option<Arc<Consultation>>, ChangeError> {
         let control = self.control;
-        let owner = match (which.session, &which.room) {
-            (Some(id), _) => control.within(control.db.owner_of_session(id)).await?,
-            (None, Some(room)) => control.within(control.db.owner_of_room(room)).await?,
-            (None, None) => None,
-        };
         let asked = self.inbound.clinic.as_deref();
-        if let Some((id, clinic)) = owner
-            && asked.is_none_or(|asked| asked == clinic)
-        {
+        let mut owners = Vec::new();
+        if let Some(id) = which.session {
+            owners.extend(control.within(control.db.owner_of_session(id)).await?);
+        }
+        if let Some(room) = &which.room {
+            owners.extend(control.within(control.db.owner_of_room(room)).await?);
+        }
+        let ours = |(_, clinic): &(Uuid, String)| asked.is_none_or(|asked| asked == clinic);
+        if let Some((id, clinic)) = owners.into_iter().find(ours) {
             return control.look(&clinic, id).await.map(Some);
         }
         match &which.appointment {

@@ -20,25 +20,28 @@ impl Fields {
         let mut scopes = Vec::new();
         let root = folded(root);
         for name in ["data", "payload"] {
-            match root.get(name) {
-                Some(Value::Object(inner)) => push(&mut scopes, folded(inner.clone())),
+            let inner = match root.get(name).cloned() {
                 // Some senders serialise the inner object by itself.
-                Some(Value::String(text)) => {
-                    if let Ok(Value::Object(inner)) = serde_json::from_str(text) {
-                        push(&mut scopes, folded(inner));
-                    }
-                }
-                _ => {}
+                Some(Value::String(text)) => serde_json::from_str(&text).ok(),
+                inner => inner,
+            };
+            if let Some(Value::Object(inner)) = inner.map(without_class) {
+                push(&mut scopes, folded(inner));
             }
         }
         push(&mut scopes, root);
         Some(Self { scopes })
     }
 
-    /// The first of these names that is there and not null. A dot goes into an object.
-    pub(super) fn value(&self, names: &[&str]) -> Option<&Value> {
+    /// What is under these names and not null, in their order. A dot goes into an object.
+    pub(super) fn values(&self, names: &[&str]) -> impl Iterator<Item = &Value> {
         let found = self.scopes.iter().flat_map(|scope| names.iter().map(move |n| find(scope, n)));
-        found.flatten().find(|value| !value.is_null())
+        found.flatten().filter(|value| !value.is_null())
+    }
+
+    /// The first of [`Self::values`].
+    pub(super) fn value(&self, names: &[&str]) -> Option<&Value> {
+        self.values(names).next()
     }
 
     /// A text that is not blank.
@@ -58,9 +61,25 @@ impl Fields {
     }
 }
 
-/// A whole number, also one written as text.
+/// A whole number, also one written as text or with a point and nothing behind it.
 pub(super) fn whole(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+    let float = || {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+        format!("{number:.0}").parse().ok()
+    };
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok()).or_else(float)
+}
+
+/// Jackson's default typing writes an object as an array: its class, then the object.
+pub(super) fn without_class(value: Value) -> Value {
+    match value {
+        Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+            Ok([Value::String(_), object @ Value::Object(_)]) => object,
+            Ok(parts) => Value::Array(parts.into()),
+            Err(parts) => Value::Array(parts),
+        },
+        other => other,
+    }
 }
 
 fn push(scopes: &mut Vec<BTreeMap<String, Value>>, scope: BTreeMap<String, Value>) {
@@ -80,7 +99,9 @@ fn push(scopes: &mut Vec<BTreeMap<String, Value>>, scope: BTreeMap<String, Value
 }
 
 fn folded(object: Map<String, Value>) -> BTreeMap<String, Value> {
-    object.into_iter().map(|(key, value)| (fold(&key), value)).collect()
+    // A name that holds nothing does not hide another spelling of it that holds something.
+    let object = object.into_iter().filter(|(_, value)| !value.is_null());
+    object.map(|(key, value)| (fold(&key), value)).collect()
 }
 
 fn fold(key: &str) -> String {

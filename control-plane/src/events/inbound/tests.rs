@@ -115,6 +115,12 @@ fn every_way_to_wrap_the_body_is_one_message() {
     let mut inner = guide();
     inner["data"] = Value::String(inner["data"].to_string());
     let inner = inner.to_string();
+    // Jackson's default typing puts the class in front of the object, in an array.
+    let class = json!(["com.clinic.events.VideoSessionRequest", guide()]).to_string();
+    let mut classes = guide();
+    classes["data"] = json!(["java.util.LinkedHashMap", classes["data"]]);
+    classes["@class"] = json!("com.clinic.events.VideoSessionRequest");
+    let classes = classes.to_string();
     // Spring's converters: JSON, text, a JSON string in JSON; Python: no type at all.
     for (content_type, encoding, body) in [
         (Some("application/json"), Some("UTF-8"), text.as_str()),
@@ -125,6 +131,8 @@ fn every_way_to_wrap_the_body_is_one_message() {
         (None, None, text.as_str()),
         (None, None, encoded_twice.as_str()),
         (None, None, inner.as_str()),
+        (Some("application/json"), Some("UTF-8"), class.as_str()),
+        (Some("application/json"), Some("UTF-8"), classes.as_str()),
     ] {
         let message = Message {
             routing_key: CREATE,
@@ -187,6 +195,73 @@ fn start_and_end_are_found_by_whatever_they_name() {
 }
 
 #[test]
+fn a_field_that_is_of_no_use_does_not_hide_one_that_is() {
+    let session = Uuid::from_u128(7);
+    let which = |body: Value| match kind_of(START, &body) {
+        Kind::Start { which, .. } => which,
+        other => panic!("{other:?}"),
+    };
+    let found = Some(session);
+    // VAR-06: the doctor's slot beside our id; blanks and rooms beside it.
+    for body in [
+        json!({"sessionId": 789, "videoSessionId": session}),
+        json!({"data": {"session_id": "", "video_session_id": session}}),
+        json!({"data": {"session_id": 789}, "session": {"id": session}}),
+        json!({"session_id": null, "sessionId": session, "appointment_id": null}),
+        json!({"sessionId": session, "session_id": null}),
+    ] {
+        assert_eq!(which(body.clone()).session, found, "{body}");
+    }
+    let both = which(json!({"session_id": "consultation-abc", "videoSessionId": session}));
+    assert_eq!((both.session, both.room.as_deref()), (found, Some("consultation-abc")));
+    let blank = which(json!({"session_id": "", "meeting_id": "consultation-abc"}));
+    assert_eq!(blank.room.as_deref(), Some("consultation-abc"));
+    // The appointment's own `type` is not the event's.
+    for inner in [json!({"type": "VIDEO"}), json!({"event": "booked"}), json!({"type": 7})] {
+        let mut body = guide();
+        for (name, value) in inner.as_object().unwrap() {
+            body["data"][name] = value.clone();
+        }
+        assert!(read(&message("", body.to_string().as_bytes()), UTC).is_ok(), "{body}");
+    }
+    // A kind of visit that says nothing of where it takes place, and a mode that does.
+    let visit = json!({"id": "a-1", "doctorId": "d", "patientId": "p", "mode": "VIDEO",
+        "startTime": "2026-01-25T14:00:00", "appointmentType": "FOLLOW_UP"});
+    assert!(matches!(kind_of("appointment.created", &visit), Kind::AppointmentCreated(_)));
+    let at_the_clinic = json!({"id": "a-1", "doctorId": "d", "patientId": "p", "mode": "VIDEO",
+        "startTime": "2026-01-25T14:00:00", "appointmentType": "IN_PERSON"});
+    assert_eq!(kind_of("appointment.created", &at_the_clinic), Kind::NotOurs);
+}
+
+#[test]
+fn a_length_without_a_unit_stops_no_consultation() {
+    // VAR-15: minutes where it can be; Java's Duration as text; else nobody has said one.
+    for (value, minutes) in [
+        (json!(30), Some(30)),
+        (json!("30"), Some(30)),
+        (json!(30.0), Some(30)),
+        (json!("PT30M"), Some(30)),
+        (json!("PT1H"), Some(60)),
+        (json!("PT1H30M"), Some(90)),
+        (json!("PT45M0S"), Some(45)),
+        (json!(1800), None),
+        (json!(1800.0), None),
+        (json!("PT9H"), None),
+        (json!("half an hour"), None),
+        (json!(0), None),
+        (json!(-5), None),
+        (json!({"minutes": 30}), None),
+        (json!("PT99999999999999999999H"), None),
+    ] {
+        for name in ["duration", "scheduled_duration"] {
+            let create = created(&guide_with(name, value.clone()));
+            assert_eq!(create.scheduled_minutes, minutes, "{name}: {value}");
+        }
+    }
+    assert_eq!(created(&guide_with("duration_minutes", json!(45.0))).scheduled_minutes, Some(45));
+}
+
+#[test]
 fn appointments_are_ours_if_they_are_by_video() {
     let appointment = |kind: &str| {
         json!({"id": "a-1", "doctorId": "d", "patientId": "p",
@@ -225,7 +300,8 @@ fn a_create_that_cannot_be_followed_says_why() {
         ("patient_id", json!("  "), "patient_id is missing or not usable"),
         ("scheduled_time", json!(null), "scheduled_time is missing"),
         ("scheduled_time", json!("tomorrow"), "scheduled_time cannot be understood"),
-        ("duration", json!(0), "the duration must be from 1 to 120 minutes"),
+        ("duration_minutes", json!(0), "the duration must be from 1 to 120 minutes"),
+        ("scheduledDurationMinutes", json!(121), "the duration must be from 1 to 120 minutes"),
     ] {
         let Kind::Unusable { appointment_id, error } = kind_of(CREATE, &guide_with(field, value))
         else {
