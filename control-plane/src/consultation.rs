@@ -225,6 +225,13 @@ pub enum Step {
     Fail(String),
     /// Take the end back.
     Reopen,
+    /// Plan what has not begun for another time.
+    Reschedule {
+        /// Planned begin.
+        start: DateTime<Utc>,
+        /// Planned length, if that was said too.
+        minutes: Option<i64>,
+    },
 }
 
 /// One thing that happened.
@@ -301,6 +308,12 @@ impl Consultation {
         self.people.iter().find(|person| person.user_id == user_id)
     }
 
+    /// When it is over, if it takes place as planned.
+    pub fn planned_end(&self) -> DateTime<Utc> {
+        let length = chrono::Duration::minutes(self.scheduled_minutes.clamp(0, 24 * 60));
+        self.scheduled_start.checked_add_signed(length).unwrap_or(self.scheduled_start)
+    }
+
     /// May this person be in the room now? The doctor always, others once let in.
     pub fn may_enter(&self, user_id: &str) -> bool {
         !self.status.is_over() && self.person(user_id).is_some_and(|person| person.admitted)
@@ -356,6 +369,7 @@ impl Consultation {
             Step::DropAppointment(reason) => self.drop_appointment(&mut log, reason.as_deref())?,
             Step::Fail(reason) => self.finish(&mut log, Status::Failed, Some(reason))?,
             Step::Reopen => self.reopen(&mut log)?,
+            Step::Reschedule { start, minutes } => self.reschedule(&mut log, *start, *minutes)?,
         }
         let made = log.made;
         if !made.is_empty() {

@@ -128,9 +128,7 @@ impl Control {
             PersonRole::Patient => consultation.patient_name.reveal().clone(),
             PersonRole::Guest => new.user_id.clone(),
         };
-        let grace = chrono::Duration::from_std(LINK_GRACE).unwrap_or(MAX_TOKEN_LIFE);
-        let planned_end = consultation.scheduled_start
-            + chrono::Duration::minutes(consultation.scheduled_minutes);
+        let planned_end = consultation.planned_end();
         let row = LinkRow {
             id: Uuid::new_v4(),
             clinic: clinic.to_owned(),
@@ -140,7 +138,7 @@ impl Control {
             role: new.role.as_str().to_owned(),
             created_by: created_by.to_owned(),
             created_at: now,
-            expires_at: planned_end.max(now) + grace,
+            expires_at: good_until(planned_end.max(now)),
             revoked_at: None,
         };
         let secret = new_secret();
@@ -333,11 +331,15 @@ fn attendee_secret(keys: &KeyPair, id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(context.sign())
 }
 
+/// A while after the planned end.
+fn good_until(end: DateTime<Utc>) -> DateTime<Utc> {
+    let grace = chrono::Duration::from_std(LINK_GRACE).unwrap_or(MAX_TOKEN_LIFE);
+    end.checked_add_signed(grace).unwrap_or(end)
+}
+
 fn attendee_row(id: Uuid, consultation: &Consultation) -> LinkRow {
     let now = store::now();
-    let grace = chrono::Duration::from_std(LINK_GRACE).unwrap_or(MAX_TOKEN_LIFE);
-    let minutes = chrono::Duration::minutes(consultation.scheduled_minutes);
-    let planned_end = consultation.scheduled_start + minutes;
+    let planned_end = consultation.planned_end();
     LinkRow {
         id,
         clinic: consultation.clinic.clone(),
@@ -348,7 +350,7 @@ fn attendee_row(id: Uuid, consultation: &Consultation) -> LinkRow {
         created_by: ATTENDEE.to_owned(),
         created_at: now,
         // Told again of one that is over: the page says so.
-        expires_at: consultation.actual_end.unwrap_or_else(|| planned_end.max(now) + grace),
+        expires_at: consultation.actual_end.unwrap_or_else(|| good_until(planned_end.max(now))),
         revoked_at: None,
     }
 }

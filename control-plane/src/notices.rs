@@ -43,6 +43,7 @@ impl Control {
                 | Happening::Measured
                 | Happening::BothConnected
                 | Happening::Reopened
+                | Happening::Rescheduled
                 | Happening::Started
                 | Happening::Paused
                 | Happening::Resumed => {}

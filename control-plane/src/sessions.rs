@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -20,6 +20,9 @@ use crate::{Private, audit, rooms, store, text, timers, view};
 const DEFAULT_MINUTES: i64 = 15;
 /// The longest consultation.
 pub(crate) const MAX_MINUTES: i64 = 120;
+/// For when a consultation may be planned: what follows from it, to the end of its links, has years
+/// of four digits too, which sort as they should.
+const YEARS: std::ops::RangeInclusive<i32> = 1970..=9998;
 /// The most persons that one consultation may be raised to.
 const MAX_PARTICIPANTS: i64 = 16;
 
@@ -303,12 +306,14 @@ pub(crate) fn planned(clinic: &str, new: &NewSession) -> Result<Consultation, Cr
         "maxParticipants must be from 2 to 16",
     )?;
     let now = store::now();
+    let scheduled_start = new.scheduled_start.unwrap_or(now);
+    must(YEARS.contains(&scheduled_start.year()), "scheduledStartTime must be from 1970 to 9998")?;
     Ok(Consultation {
         id: Uuid::new_v4(),
         clinic: clinic.to_owned(),
         appointment_id: new.appointment_id.clone(),
         mode: new.mode,
-        scheduled_start: new.scheduled_start.unwrap_or(now),
+        scheduled_start,
         scheduled_minutes,
         room_name: rooms::new_room_name(),
         status: Status::Scheduled,

@@ -83,6 +83,7 @@ fn line(after: &Consultation, transition: &Transition) -> Option<String> {
         | Happening::DeviceChanged
         | Happening::Measured
         | Happening::BothConnected
+        | Happening::Rescheduled
         | Happening::Started => None,
     }
 }

@@ -1,6 +1,6 @@
 //! Steps of the whole consultation: it begins, is interrupted, ends, is opened again.
 
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 
 use super::{Consultation, Happening, Log, Presence, Refusal, Status};
 
@@ -135,6 +135,32 @@ impl Consultation {
         let happening = if status == Status::Failed { Happening::Failed } else { Happening::Ended };
         log.all(happening, status, reason.as_deref());
         self.end_reason = reason;
+        Ok(())
+    }
+
+    /// What has begun, or is over, keeps the time it was planned for.
+    pub(super) fn reschedule(
+        &mut self,
+        log: &mut Log<'_>,
+        start: DateTime<Utc>,
+        minutes: Option<i64>,
+    ) -> Result<(), Refusal> {
+        let minutes = minutes.unwrap_or(self.scheduled_minutes);
+        if (start, minutes) == (self.scheduled_start, self.scheduled_minutes) {
+            return Ok(());
+        }
+        match self.status {
+            Status::Scheduled | Status::Waiting => {}
+            Status::InProgress
+            | Status::Paused
+            | Status::Completed
+            | Status::Cancelled
+            | Status::NoShow
+            | Status::Failed => return Err(Refusal::WrongStatus(self.status)),
+        }
+        self.scheduled_start = start;
+        self.scheduled_minutes = minutes;
+        log.all(Happening::Rescheduled, self.status, None);
         Ok(())
     }
 

@@ -554,3 +554,24 @@ fn what_was_measured_is_weighed_by_time_and_comes_even_after_the_end() {
     assert_eq!(visit.status, Status::Completed);
     assert!(take(&mut visit, &[measure(Figures::default())]).is_empty());
 }
+
+#[test]
+fn what_has_not_begun_may_be_planned_anew() {
+    let later = |minutes| Step::Reschedule { start: at(86_400), minutes };
+    let mut visit = consultation(2);
+    assert_eq!(take(&mut visit, &[later(None)]), [Happening::Rescheduled]);
+    assert_eq!((visit.scheduled_start, visit.scheduled_minutes), (at(86_400), 15));
+    assert!(take(&mut visit, &[later(None)]).is_empty(), "nothing has changed");
+    assert_eq!(take(&mut visit, &[later(Some(30))]), [Happening::Rescheduled]);
+    assert_eq!((visit.status, visit.scheduled_minutes), (Status::Scheduled, 30));
+    assert_eq!(visit.planned_end(), at(86_400 + 1_800));
+    take(&mut visit, &[arrive("pat"), Step::Reschedule { start: at(9), minutes: Some(20) }]);
+    assert_eq!((visit.status, visit.scheduled_start), (Status::Waiting, at(9)));
+    take(&mut visit, &[Step::Start]);
+    let running = visit.apply(at(60), &Actor::Server, &later(None));
+    assert_eq!(running, Err(Refusal::WrongStatus(Status::InProgress)));
+    take(&mut visit, &[Step::End(None)]);
+    let over = visit.apply(at(90), &Actor::Server, &later(None));
+    assert_eq!(over, Err(Refusal::WrongStatus(Status::Completed)));
+    assert_eq!(visit.scheduled_start, at(9));
+}

@@ -225,6 +225,8 @@ pub enum Happening {
     Failed,
     /// Its end was taken back.
     Reopened,
+    /// It is planned for another time.
+    Rescheduled,
 }
 
 impl Happening {
@@ -255,6 +257,7 @@ impl Happening {
             Self::Ended => "ended",
             Self::Failed => "failed",
             Self::Reopened => "reopened",
+            Self::Rescheduled => "rescheduled",
         }
     }
 }

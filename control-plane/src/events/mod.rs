@@ -310,6 +310,7 @@ fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
         | Happening::ConnectionLost
         | Happening::DeviceChanged
         | Happening::Measured
-        | Happening::Reopened => Vec::new(),
+        | Happening::Reopened
+        | Happening::Rescheduled => Vec::new(),
     }
 }

@@ -170,6 +170,19 @@ pub(super) async fn end_with_session(
     Ok(())
 }
 
+/// A consultation is planned for a later time: its links live on with it.
+pub(super) async fn live_until(
+    tx: &mut Tx,
+    session_id: Uuid,
+    planned_end: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    const SQL: &str =
+        "UPDATE join_links SET expires_at = $2 WHERE session_id = $1 AND expires_at < $2";
+    let grace = Duration::from_std(LINK_GRACE).unwrap_or_default();
+    execute!(tx, SQL, session_id, planned_end.checked_add_signed(grace).unwrap_or(planned_end))?;
+    Ok(())
+}
+
 /// An ended consultation is opened again: the links that ended with it live on, others do not.
 /// To be called while the row still knows its end.
 pub(super) async fn live_on(

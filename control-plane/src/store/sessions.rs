@@ -322,7 +322,8 @@ impl Db {
             total_duration_seconds = $8, end_reason = $9, revision = $10, updated_at = $11, \
             started_by = $12, both_connected_at = $13, paused_at = $14, paused_seconds = $15, \
             ended_by = $16, ended_by_role = $17, reopened_at = $18, quiet_since = $19, \
-            due_at = $20, patient_connection_quality = $21, doctor_connection_quality = $22 \
+            due_at = $20, patient_connection_quality = $21, doctor_connection_quality = $22, \
+            scheduled_start_time = $23, scheduled_duration_minutes = $24 \
             WHERE id = $1 AND revision = $2";
         let quality = |user_id: &str| {
             let person = consultation.person(user_id);
@@ -357,9 +358,14 @@ impl Db {
             consultation.due_at,
             quality(&consultation.patient_id),
             quality(&consultation.doctor_id),
+            consultation.scheduled_start,
+            consultation.scheduled_minutes,
         )?;
         if touched == 0 {
             return Ok(Saved::Stale);
+        }
+        if made.iter().any(|transition| transition.happening == Happening::Rescheduled) {
+            super::links::live_until(&mut tx, consultation.id, consultation.planned_end()).await?;
         }
         super::people::save(&mut tx, consultation, now).await?;
         for transition in made {

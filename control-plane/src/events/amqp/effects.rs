@@ -144,6 +144,7 @@ impl Hand<'_> {
             }
             Ok((_, false)) if !answer => Ok(Effect::Done),
             Ok((consultation, false)) => {
+                let consultation = self.plan_anew(consultation, create, &actor).await?;
                 // The same words again, to the one who asks.
                 let mut event =
                     Event::of(&consultation, consultation.created_at, News::SessionCreated {});
@@ -156,6 +157,24 @@ impl Hand<'_> {
                 Ok(Effect::Never(error))
             }
             Err(CreateError::Change(error)) => Err(error),
+        }
+    }
+
+    /// The appointment was moved, if the time it is created for now is another one. A consultation
+    /// that has begun or is over stays as it is.
+    async fn plan_anew(
+        &self,
+        known: Arc<Consultation>,
+        create: &Create,
+        actor: &Actor,
+    ) -> Result<Arc<Consultation>, ChangeError> {
+        let (start, minutes) = (create.scheduled_start, create.scheduled_minutes);
+        let step = Step::Reschedule { start, minutes };
+        // Without the message, which the answer takes along: a second time changes nothing.
+        match self.control.step(&known.clinic, known.id, actor, &step).await {
+            Ok(planned) => Ok(planned),
+            Err(ChangeError::Refused(_)) => Ok(known),
+            Err(error) => Err(error),
         }
     }
 

@@ -163,3 +163,61 @@ async fn appointments_of_their_own_make_and_unmake_consultations() {
     assert!(answers.is_quiet().await, "a cancelled appointment is not told as completed");
     assert_eq!(scene.counters().amqp_poison.value(), 0);
 }
+
+#[tokio::test]
+async fn an_appointment_that_was_moved_is_held_at_its_new_time() {
+    let vhost = Broker::shared().await;
+    let scene = Scene::new(&vhost).await;
+    let peer = Peer::new(&vhost).await;
+    let mut answers = peer.consume(ANSWERS).await;
+    let at = |time: &str| {
+        let mut body = create("moved");
+        body["data"]["scheduled_time"] = json!(time);
+        body
+    };
+    peer.send(CREATE, &at("2090-01-25T14:00:00")).await;
+    let (first, _) = answers.next_of("video.session.created").await;
+    peer.send(CREATE, &at("2090-03-01T09:30:00")).await;
+    let (moved, _) = answers.next_of("video.session.created").await;
+    assert_eq!(moved["data"]["attendee_url"], first["data"]["attendee_url"]);
+    assert_eq!(moved["data"]["session_id"], first["data"]["session_id"]);
+    assert_eq!(moved["data"]["scheduled_start_utc"], "2090-03-01T09:30:00.000Z");
+    let session = scene.sessions().await.remove(0);
+    assert_eq!(session["scheduledStartTime"], "2090-03-01T09:30:00.000Z");
+    // Stored, with all that follows from it: nobody is missed at the old time, and the link lives.
+    let world = scene.restart(|_| {}).await;
+    let control = &world.world.plane.control;
+    let stored = control.of_appointment("demo", "moved").await.unwrap().expect("it is there");
+    assert_eq!(stored.scheduled_start.to_rfc3339(), "2090-03-01T09:30:00+00:00");
+    assert!(stored.due_at.expect("a timer") > stored.scheduled_start);
+    let url = first["data"]["attendee_url"].as_str().unwrap();
+    let exchanged = control.exchange(url.split('#').nth(1).unwrap()).await.expect("it is good");
+    let link = control.link("demo", exchanged.claims.link.unwrap()).await.unwrap();
+    assert!(link.expires_at > stored.scheduled_start);
+    // What has begun is not moved, and is answered all the same.
+    peer.send("appointment.video.start", &json!({"data": {"appointment_id": "moved"}})).await;
+    answers.next_of("video.session.started").await;
+    peer.send(CREATE, &at("2090-04-01T09:30:00")).await;
+    let (late, _) = answers.next_of("video.session.created").await;
+    assert_eq!(late["data"]["scheduled_start_utc"], "2090-03-01T09:30:00.000Z");
+}
+
+#[tokio::test]
+async fn a_queue_that_was_deleted_meanwhile_is_made_again() {
+    use lapin::options::QueueDeleteOptions;
+    let vhost = Broker::shared().await;
+    let peer = Peer::new(&vhost).await;
+    // A queue of somebody else's: what it gives back is lost.
+    peer.declare_exchange().await;
+    peer.declare_queue(REQUESTS, &[CREATE]).await;
+    let scene = Scene::new(&vhost).await;
+    peer.send(CREATE, &json!({"poison": 1})).await;
+    until("a first dead letter", async || peer.messages(DLQ).await == 1).await;
+    let options = QueueDeleteOptions::default();
+    peer.channel.queue_delete(DLQ.into(), options).await.unwrap();
+    peer.send(CREATE, &json!({"poison": 2})).await;
+    until("a second one", async || peer.messages(DLQ).await == 1).await;
+    let mut dead = peer.consume(DLQ).await;
+    assert_eq!(body_of(&dead.next().await), json!({"poison": 2}));
+    assert_eq!(scene.counters().amqp_poison.value(), 2);
+}
