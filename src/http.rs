@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_a_problem_where_programs_ask() {
+        for path in ["/api", "/api/", "/api/v9/nothing", "/appointments/1"] {
+            let (answer, _) = ask(path, vec![]).await;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+            assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json", "{path}");
+        }
+    }
+
+    #[tokio::test]
     async fn readiness_names_what_is_missing() {
         assert_eq!(ask("/readyz", vec![]).await.0.status(), StatusCode::OK);
         let (answer, _) = ask("/readyz", vec!["database"]).await;

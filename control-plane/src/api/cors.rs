@@ -39,7 +39,8 @@ pub(super) async fn gate(
     let headers = response.headers_mut();
     if let Some(readers) = readers {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, readers);
-        let shown = HeaderValue::from_static("x-request-id, retry-after, idempotency-replayed");
+        let shown =
+            HeaderValue::from_static("x-request-id, retry-after, link, idempotency-replayed");
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, shown);
     }
     if !listed.is_empty() {
@@ -50,11 +51,11 @@ pub(super) async fn gate(
 
 fn allowed() -> Response {
     let headers = [
-        (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
         (
             ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-disposition, content-type, idempotency-key, x-client-id, \
-             x-request-id",
+            "authorization, content-disposition, content-type, idempotency-key, x-api-key, \
+             x-client-id, x-request-id",
         ),
         (ACCESS_CONTROL_MAX_AGE, "86400"),
     ];

@@ -16,6 +16,7 @@ mod events;
 mod feedback;
 #[cfg(test)]
 mod feedback_tests;
+mod forms;
 mod health;
 mod history;
 mod idempotency;
@@ -239,6 +240,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             ));
         }
         let json: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+        // Else it would pass for the fields of the object in their order here.
+        if json.trim_ascii_start().starts_with(b"[") {
+            return Err(Problem::invalid("the body must be a JSON object"));
+        }
         serde_json::from_slice(json).map(Body).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Problem::invalid(format!("the body: {error}")),
             serde_json::error::Category::Io

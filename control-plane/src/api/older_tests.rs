@@ -275,6 +275,13 @@ async fn lists_are_own_and_paged() {
     assert_eq!(count("/doctor/doc", &patient()).await, (403, 0));
     assert_eq!(count("/patient/else", &patient()).await, (403, 0));
     assert_eq!(count("/doctor/nobody", &service()).await, (200, 0));
+    // The next page is one of the same list.
+    let path = format!("{SESSIONS}/patient/pat?status=created&limit=3");
+    let (_, headers, _) = world.text(&path, &service()).await;
+    let link = headers["link"].to_str().expect("text").to_owned();
+    let query = link.trim_start_matches('<').split('>').next().expect("a reference");
+    assert!(query.contains("status=SCHEDULED"), "{link}");
+    assert_eq!(count(&format!("/patient/pat{query}"), &service()).await, (200, 1));
     let north = token_of(ApiRole::Service, "backend", "north");
     assert_eq!(count("/doctor/doc", &north).await, (200, 0));
     for bad in ["?limit=0", "?limit=x", "?cursor=x", "?status=odd"] {
@@ -471,7 +478,7 @@ async fn a_token_is_told() {
     let mut told = Vec::new();
     for _ in 0..100 {
         let now = crate::store::now() + chrono::Duration::seconds(1);
-        let unsent = world.plane.control.db.unsent(&Sink::Kafka, now, 100).await.expect("read");
+        let unsent = world.plane.control.db.unsent(&Sink::Kafka, now, 8, 100).await.expect("read");
         told = unsent.into_iter().map(|unsent| unsent.event.news).collect();
         told.retain(|news| matches!(news, News::TokenGenerated { .. }));
         if told.len() == 2 {

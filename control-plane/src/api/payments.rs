@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Body;
 use super::problem::Problem;
+use super::video_words::mode;
 use crate::access::Caller;
 use crate::consultation::{Consultation, Mode};
 use crate::payments::{PaymentError, PaymentStatus};
@@ -120,7 +121,7 @@ pub(crate) async fn verify(
 fn planned(appointment_id: &str, request: AppointmentRequest) -> Result<NewSession, Problem> {
     let mode = match request.consultation_mode.as_deref() {
         None => Mode::Video,
-        Some(word) => Mode::parse(word)
+        Some(word) => mode(word)
             .ok_or_else(|| Problem::invalid("consultationMode must be VIDEO, AUDIO or CHAT"))?,
     };
     if !text::is_id(appointment_id) {

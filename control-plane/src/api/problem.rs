@@ -151,7 +151,7 @@ impl IntoResponse for Problem {
 /// For paths of the API; others have clients that read such texts.
 pub async fn as_problems(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let ours = path.starts_with("/api/") || path.starts_with("/appointments/");
+    let ours = path == "/api" || path.starts_with("/api/") || path.starts_with("/appointments/");
     let response = next.run(request).await;
     let status = response.status();
     let failed = status.is_client_error() || status.is_server_error();

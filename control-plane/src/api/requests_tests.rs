@@ -189,3 +189,99 @@ async fn health_names_its_parts() {
         (&"unhealthy".into(), &"down".into())
     );
 }
+
+#[tokio::test]
+async fn pages_of_others_may_use_every_method_and_read_every_header() {
+    let world = World::new(Database::sqlite()).await;
+    let preflight = Request::options(SESSIONS)
+        .header("origin", "https://desk.example")
+        .header("access-control-request-method", "PUT")
+        .body(Body::empty())
+        .unwrap();
+    let (status, headers, _) = ask(&world, preflight).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let lists = |name: &str, word: &str| {
+        let listed = headers[name].to_str().unwrap().split(',');
+        listed.map(str::trim).any(|one| one.eq_ignore_ascii_case(word))
+    };
+    // Prices are PUT, feedback is shown by PATCH, lists go on by `link`.
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        assert!(lists("access-control-allow-methods", method), "{method}");
+    }
+    for header in ["authorization", "content-type", "idempotency-key", "x-api-key"] {
+        assert!(lists("access-control-allow-headers", header), "{header}");
+    }
+    for header in ["x-request-id", "retry-after", "link"] {
+        assert!(lists("access-control-expose-headers", header), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_object_is_no_body() {
+    let world = World::new(Database::sqlite()).await;
+    let positional = serde_json::json!([null, "doc", null, "pat", null, "VIDEO", null, null, null]);
+    let (status, problem) = world.post(SESSIONS, &service(), positional).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    assert_eq!(problem["detail"], "the body must be a JSON object");
+}
+
+#[tokio::test]
+async fn a_time_that_no_calendar_holds_is_refused() {
+    let world = World::new(Database::sqlite()).await;
+    let at = |time: &str| {
+        serde_json::json!({"doctorId": "doc", "patientId": "pat", "consultationMode": "VIDEO",
+            "scheduledStartTime": time})
+    };
+    for time in [
+        "+262142-12-31T23:59:59Z",
+        "+10000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        "1969-12-31T23:59:59Z",
+        "-0001-01-01T00:00:00Z",
+    ] {
+        let (status, problem) = world.post(SESSIONS, &service(), at(time)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{time}: {problem}");
+        // By the other doors, too.
+        let payment = serde_json::json!({"paymentId": "p", "appointment": at(time)});
+        let door = "/api/v1/consultations/appointments/A-1/payment";
+        let (status, problem) = world.post(door, &service(), payment).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{time}: {problem}");
+    }
+    let (status, last) = world.post(SESSIONS, &service(), at("9998-12-31T23:59:59Z")).await;
+    assert_eq!(status, StatusCode::CREATED, "{last}");
+    let id = crate::testing::id_of(&last["sessionId"]);
+    let link = serde_json::json!({"userId": "pat", "role": "patient"});
+    let (status, link) = world.post(&path(id, "/links"), &service(), link).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert!(link["expiresAt"].as_str().unwrap().starts_with("9999-01-0"), "{link}");
+}
+
+#[tokio::test]
+async fn a_consultation_is_made_from_any_spelling() {
+    let world = World::with(Database::sqlite(), |config| {
+        config.naive_timezone = chrono_tz::Asia::Kolkata;
+    })
+    .await;
+    let bodies = [
+        serde_json::json!({"appointmentId": 789, "doctorId": 12, "patientId": 345,
+            "consultationMode": "video", "scheduledStartTime": "2026-01-25T14:00:00"}),
+        serde_json::json!({"appointment_id": "789", "doctor_id": "12", "patient_id": "345",
+            "consultation_mode": "VIRTUAL", "scheduled_start_time": [2026, 1, 25, 14, 0]}),
+        serde_json::json!({"appointmentId": "789", "doctorId": "12", "patientId": "345",
+            "consultationMode": "Video", "scheduledStartTime": "2026-01-25T14:00:00+05:30"}),
+    ];
+    for (number, body) in bodies.into_iter().enumerate() {
+        let (status, session) = world.post(SESSIONS, &service(), body).await;
+        let expected = if number == 0 { StatusCode::CREATED } else { StatusCode::OK };
+        assert_eq!(status, expected, "{session}");
+        assert_eq!(session["appointmentId"], "789");
+        assert_eq!(session["doctor"]["id"], "12");
+        assert_eq!(session["consultationMode"], "VIDEO");
+        assert_eq!(session["scheduledStartTime"], "2026-01-25T08:30:00.000Z");
+    }
+    for status in ["scheduled", "SCHEDULED", "created"] {
+        let (code, page) = world.get(&format!("{SESSIONS}?status={status}"), &service()).await;
+        assert_eq!(code, StatusCode::OK, "{page}");
+        assert_eq!(page["items"].as_array().map(Vec::len), Some(1));
+    }
+}

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::problem::Problem;
-use super::{Body, id_in_path};
+use super::video_words::{mode, status, time};
+use super::{Body, forms, id_in_path};
 use crate::access::Caller;
-use crate::consultation::{Consultation, Device, DeviceKind, Mode, PersonRole, Status, Step};
+use crate::consultation::{Consultation, Device, DeviceKind, PersonRole, Step};
 use crate::permissions::Permission;
 use crate::sessions::{Joined, NewSession, RoomAnswer, WaitingAnswer, socket_url};
 use crate::store::Page;
@@ -32,15 +33,26 @@ type Session = Result<Json<SessionView>, Problem>;
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateRequest {
+    #[serde(default, alias = "appointment_id", deserialize_with = "forms::id")]
     appointment_id: Option<String>,
+    #[serde(default, alias = "doctor_id", deserialize_with = "forms::id")]
     doctor_id: Option<String>,
+    #[serde(alias = "doctor_name")]
     doctor_name: Option<String>,
+    #[serde(default, alias = "patient_id", deserialize_with = "forms::id")]
     patient_id: Option<String>,
+    #[serde(alias = "patient_name")]
     patient_name: Option<String>,
     /// `VIDEO`, `AUDIO`, `CHAT`.
+    #[serde(alias = "consultation_mode")]
     consultation_mode: String,
-    scheduled_start_time: Option<DateTime<Utc>>,
+    /// Now if absent. One without a zone is in the configured one.
+    #[serde(alias = "scheduled_start_time")]
+    #[schema(value_type = Option<DateTime<Utc>>)]
+    scheduled_start_time: Option<serde_json::Value>,
+    #[serde(alias = "scheduled_duration_minutes")]
     scheduled_duration_minutes: Option<i64>,
+    #[serde(alias = "max_participants")]
     max_participants: Option<i64>,
 }
 
@@ -48,6 +60,7 @@ pub(crate) struct CreateRequest {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JoinRequest {
+    #[serde(default, alias = "user_id", deserialize_with = "forms::id")]
     user_id: Option<String>,
     name: Option<String>,
     /// `web`, `mobile`, `tablet`; what a person's page does not say is read from its `User-Agent`.
@@ -142,8 +155,16 @@ pub(crate) async fn create(
     if caller.0.role == ApiRole::Doctor && !own {
         return Err(Problem::forbidden("a doctor creates only consultations of their own"));
     }
-    let mode = Mode::parse(&request.consultation_mode)
+    let mode = mode(&request.consultation_mode)
         .ok_or_else(|| Problem::invalid("consultationMode must be VIDEO, AUDIO or CHAT"))?;
+    let scheduled_start = match &request.scheduled_start_time {
+        None => None,
+        Some(value) => {
+            let known = "scheduledStartTime must be a time as in 2026-01-24T10:30:00Z";
+            let start = time(value, state.control.config.naive_timezone);
+            Some(start.ok_or_else(|| Problem::invalid(known))?)
+        }
+    };
     let new = NewSession {
         appointment_id: request.appointment_id,
         // A doctor's own, at once and without an appointment: who treats goes without saying.
@@ -154,7 +175,7 @@ pub(crate) async fn create(
         patient_id: request.patient_id,
         patient_name: request.patient_name,
         mode,
-        scheduled_start: request.scheduled_start_time,
+        scheduled_start,
         scheduled_minutes: request.scheduled_duration_minutes,
         max_participants: request.max_participants,
     };
@@ -180,8 +201,7 @@ pub(crate) async fn list(
     caller.may(Permission::ReadConsultations)?;
     let Query(query) = query.map_err(|_| Problem::invalid("the query does not fit"))?;
     let word = query.status.as_deref();
-    let status =
-        word.map(|word| Status::parse(word).ok_or_else(|| Problem::invalid("status is unknown")));
+    let status = word.map(|word| status(word).ok_or_else(|| Problem::invalid("status is unknown")));
     let cursor = query.cursor.as_deref();
     let after = cursor
         .map(|text| read_cursor(text).ok_or_else(|| Problem::invalid("cursor is not one of ours")));

@@ -221,8 +221,10 @@ async fn listed(
         .collect();
     let mut headers = HeaderMap::new();
     if let Some((at, last)) = next {
-        // Only the part that differs: whose sessions they are is in the path that was asked.
-        let more = format!("<?limit={size}&cursor={}>; rel=\"next\"", write_cursor(at, last));
+        // Whose sessions they are is in the path that was asked.
+        let only = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
+        let cursor = write_cursor(at, last);
+        let more = format!("<?limit={size}{only}&cursor={cursor}>; rel=\"next\"");
         if let Ok(more) = HeaderValue::from_str(&more) {
             headers.insert(LINK, more);
         }
