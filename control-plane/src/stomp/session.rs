@@ -380,7 +380,9 @@ impl Session {
                 self.confirm(frame.header("receipt")).await
             }
             Command::Unsubscribe => {
-                self.unsubscribe(caller, frame.header("id").unwrap_or_default());
+                // In 1.0 the destination may stand for the id.
+                let id = frame.header("id").or_else(|| frame.header("destination"));
+                self.unsubscribe(caller, id.unwrap_or_default());
                 self.confirm(frame.header("receipt")).await
             }
             Command::Ack => {

@@ -460,3 +460,21 @@ async fn sockjs_finds_what_it_asks_for() {
     assert_eq!(get("/ws/consultation").await.1, "Welcome to SockJS!\n");
     assert_eq!(get("/ws/consultation/1/a/xhr_streaming").await.0.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_client_of_version_1_0_leaves_by_the_destination() {
+    let served = Served::new(Database::sqlite()).await;
+    let session = served.visit().await;
+    let mut client = served.open("/ws/consultation/websocket").await;
+    let bearer = format!("Bearer {}", patient());
+    client.send("CONNECT", &[("Authorization", &bearer)], "").await;
+    assert_eq!(client.next().await.0, "CONNECTED");
+    let topic = format!("/topic/session.{session}");
+    client.send("SUBSCRIBE", &[("destination", &topic), ("receipt", "in")], "").await;
+    while client.next().await.0 != "RECEIPT" {}
+    client.send("UNSUBSCRIBE", &[("destination", &topic), ("receipt", "out")], "").await;
+    while client.next().await.0 != "RECEIPT" {}
+    client.say(session, "who hears this?", "c-1").await;
+    let (command, headers, _) = client.next().await;
+    assert_eq!((command.as_str(), header(&headers, "receipt-id")), ("RECEIPT", "c-1"));
+}
