@@ -4,8 +4,8 @@
 //! sink has confirmed it, so a crash in between sends it a second time with the same id:
 //! at-least-once, and the id makes it once.
 //!
-//! Where a sink refuses one event, the later events of that consultation wait for it; those of
-//! others go on. A sink that does not answer stops everything until it does.
+//! Where a sink refuses one event, the later events of that consultation wait for it, for as long
+//! as its [`Manner`] says; those of others go on. A sink that does not answer stops everything until it does.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub(crate) struct Manner {
     pub(crate) pauses: &'static [Duration],
     /// An event that is older than this is given up instead.
     pub(crate) give_up: Option<Duration>,
+    /// For so many attempts the later events of its consultation wait for a refused one.
+    pub(crate) in_order: i64,
 }
 
 impl Default for Manner {
@@ -71,7 +73,7 @@ impl Default for Manner {
             Duration::from_secs(32),
             Duration::from_secs(60),
         ];
-        Self { at_once: 256, pauses: &PAUSES, give_up: None }
+        Self { at_once: 256, pauses: &PAUSES, give_up: None, in_order: i64::MAX }
     }
 }
 
@@ -287,7 +289,8 @@ impl Relay {
 
     async fn unsent(&self) -> Result<Vec<Unsent>, ()> {
         let window = i64::try_from(self.manner.at_once.saturating_mul(4).clamp(64, 1024));
-        let read = self.control.db.unsent(&self.sink, store::now(), window.unwrap_or(64));
+        let (now, in_order) = (store::now(), self.manner.in_order);
+        let read = self.control.db.unsent(&self.sink, now, in_order, window.unwrap_or(64));
         self.control.within(read).await.map_err(|_| ())
     }
 

@@ -176,7 +176,8 @@ pub(crate) async fn run(control: Arc<Control>, endpoint: Webhook) {
             return;
         }
     };
-    let manner = Manner { at_once: 1, pauses: &PAUSES, give_up: Some(PATIENCE) };
+    let manner =
+        Manner { at_once: 1, pauses: &PAUSES, give_up: Some(PATIENCE), ..Manner::default() };
     let sink = endpoint.sink();
     relay::run_with(control, sink, manner, deliver(client, endpoint)).await;
 }

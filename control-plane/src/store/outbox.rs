@@ -164,11 +164,12 @@ impl Db {
     }
 
     /// Events that a sink has not taken, the oldest first; none of a consultation of which one waits
-    /// for a later attempt.
+    /// for a later attempt, unless that was refused `in_order` times.
     pub(crate) async fn unsent(
         &self,
         sink: &Sink,
         now: DateTime<Utc>,
+        in_order: i64,
         limit: i64,
     ) -> Result<Vec<Unsent>, sqlx::Error> {
         const SQL: &str = "SELECT d.position, d.attempts, o.data FROM outbox_deliveries d \
@@ -177,10 +178,11 @@ impl Db {
             AND (o.session_id IS NULL OR o.session_id NOT IN \
              (SELECT p.session_id FROM outbox_deliveries e JOIN outbox p ON p.id = e.event_id \
               WHERE e.sink = $1 AND e.sent_at IS NULL AND e.parked_at IS NULL \
-              AND e.next_at > $2 AND p.session_id IS NOT NULL)) \
-            ORDER BY d.position LIMIT $3";
+              AND e.next_at > $2 AND e.attempts < $3 AND p.session_id IS NOT NULL)) \
+            ORDER BY d.position LIMIT $4";
         let mut reader = self.read().await?;
-        let rows = fetch!(&mut reader, fetch_all, UnsentRow, SQL, sink.word(), now, limit)?;
+        let rows =
+            fetch!(&mut reader, fetch_all, UnsentRow, SQL, sink.word(), now, in_order, limit)?;
         let unsent = rows.into_iter().map(|row| Unsent {
             position: row.position,
             attempts: row.attempts,

@@ -40,26 +40,26 @@ async fn events_wait_for_each_sink_in_the_order_they_were_stored(database: Datab
     assert!(db.append_events(&along, now()).await.expect("stores"));
     let late = now() + chrono::Duration::seconds(1);
     for sink in &sinks {
-        let unsent = db.unsent(sink, late, 10).await.expect("reads");
+        let unsent = db.unsent(sink, late, 8, 10).await.expect("reads");
         assert_eq!(
             unsent.iter().map(|u| &u.event).collect::<Vec<_>>(),
             events.iter().collect::<Vec<_>>()
         );
     }
-    let first = db.unsent(&Sink::RabbitMq, late, 1).await.expect("reads").remove(0);
+    let first = db.unsent(&Sink::RabbitMq, late, 8, 1).await.expect("reads").remove(0);
     db.mark_sent(&[first.position], now()).await.expect("marks");
-    let rest = db.unsent(&Sink::RabbitMq, late, 10).await.expect("reads");
+    let rest = db.unsent(&Sink::RabbitMq, late, 8, 10).await.expect("reads");
     assert_eq!(rest.len(), 1);
     let later = late + chrono::Duration::seconds(9);
     db.mark_failed(rest[0].position, "not now", later).await.expect("marks");
-    assert!(db.unsent(&Sink::RabbitMq, late, 10).await.expect("reads").is_empty());
-    let again = db.unsent(&Sink::RabbitMq, later, 10).await.expect("reads");
+    assert!(db.unsent(&Sink::RabbitMq, late, 8, 10).await.expect("reads").is_empty());
+    let again = db.unsent(&Sink::RabbitMq, later, 8, 10).await.expect("reads");
     assert_eq!((again.len(), again[0].attempts), (1, 1));
     assert_eq!(db.backlog(&Sink::RabbitMq).await.expect("counts"), 1);
     assert_eq!(db.backlog(&sinks[1]).await.expect("counts"), 2);
     // Only what every sink has taken is forgotten.
     assert_eq!(db.sweep_mailboxes(later, 10).await.expect("sweeps"), 0);
-    for unsent in db.unsent(&sinks[1], later, 10).await.expect("reads") {
+    for unsent in db.unsent(&sinks[1], later, 8, 10).await.expect("reads") {
         db.mark_sent(&[unsent.position], now()).await.expect("marks");
     }
     assert_eq!(db.sweep_mailboxes(later, 10).await.expect("sweeps"), 1);

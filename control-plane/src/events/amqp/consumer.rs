@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::backoff::Backoff;
 use super::connection::{ConnectError, Line};
 use super::effects::{self, Effect};
-use super::publisher::{Fate, Post, Publisher};
+use super::publisher::{APP_ID, Fate, Post, Publisher};
 use super::{RabbitConfig, topology};
 use crate::control::Control;
 use crate::events::inbound::{self, Inbound, Message, Poison};
@@ -111,6 +111,9 @@ impl Listener {
     async fn take(&self, queue: &'static str, delivery: Delivery) -> Result<(), lapin::Error> {
         let post = Incoming::of(&delivery);
         self.control.counters.amqp_consumed.add();
+        if post.ours {
+            return delivery.ack(BasicAckOptions::default()).await.map(drop);
+        }
         let effect = match post.counted() {
             Counted::Fresh => self.effect(&post, &delivery).await,
             Counted::TooOften => Effect::Never("delivered too often without success"),
@@ -188,10 +191,16 @@ impl Listener {
     /// Publishes elsewhere, then settles here: in this order nothing is lost.
     async fn move_to(&self, post: Post, delivery: Delivery) -> Result<(), lapin::Error> {
         let post = [post];
+        let mut looked_again = false;
         loop {
             match self.aside.publish(&post).await.first() {
                 Some(Fate::Confirmed) => {
                     return delivery.ack(BasicAckOptions::default()).await.map(drop);
+                }
+                // Somebody has deleted the queue since we made it: it is made again.
+                Some(Fate::Returned) if !looked_again => {
+                    looked_again = true;
+                    self.aside.begin_anew().await;
                 }
                 // Nowhere to put it: the queue's own dead-letter rule is what is left.
                 Some(Fate::Returned) => {
@@ -214,6 +223,8 @@ struct Incoming {
     /// How often the broker has delivered it in vain; None where it does not count.
     delivered: Option<i64>,
     redelivered: bool,
+    /// We have sent it ourselves: some exchanges and bindings bring everything to every queue.
+    ours: bool,
 }
 
 enum Counted {
@@ -237,6 +248,7 @@ impl Incoming {
             attempts: header(ATTEMPTS).and_then(whole).unwrap_or(0).max(0),
             delivered: header(DELIVERY_COUNT).and_then(whole),
             redelivered: delivery.redelivered,
+            ours: delivery.properties.app_id().as_ref().is_some_and(|app| app.as_str() == APP_ID),
         }
     }
 

@@ -23,7 +23,12 @@ use std::time::Duration;
 
 use crate::Private;
 use crate::control::Control;
+use crate::events::relay::Manner;
 use crate::events::{Sink, relay};
+
+/// For so many attempts, a minute or two, what happened later to a consultation waits for a message
+/// that no queue takes: long enough for a peer that binds its queue while it starts.
+const IN_ORDER: i64 = 8;
 
 /// The broker, and what there is at it.
 #[derive(Clone, Debug)]
@@ -71,7 +76,9 @@ impl Default for RabbitConfig {
 pub(crate) async fn run(control: Arc<Control>, config: RabbitConfig) {
     let outbox = publisher::Publisher::new(Arc::clone(&control), config.clone(), "outbox");
     let deliver = publisher::deliver(Arc::new(outbox));
-    let sending = relay::run(Arc::clone(&control), Sink::RabbitMq, deliver);
+    // An answer that nobody listens for must not hold up those that somebody waits for.
+    let manner = Manner { in_order: IN_ORDER, ..Manner::default() };
+    let sending = relay::run_with(Arc::clone(&control), Sink::RabbitMq, manner, deliver);
     if control.config.video_enabled {
         tokio::join!(sending, consumer::run(control, config));
     } else {

@@ -5,7 +5,7 @@
 //! by the next attempt, instead of publishing a second time, for as long as the connection lives.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -26,8 +26,11 @@ use crate::store::outbox::Unsent;
 /// send what this one still waits for.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many messages of unfinished events are remembered.
+const MAX_ARRIVED: usize = 10_000;
+
 /// Who publishes, as the broker's pages show it.
-const APP_ID: &str = "bedside";
+pub(super) const APP_ID: &str = "bedside";
 
 /// A way to the exchange. It connects when it is first used, and again when it must.
 pub(super) struct Publisher {
@@ -35,6 +38,9 @@ pub(super) struct Publisher {
     config: RabbitConfig,
     purpose: &'static str,
     session: Mutex<Option<Session>>,
+    /// Messages that the broker has, of events that it has not all messages of: they are not sent
+    /// again when those are.
+    arrived: std::sync::Mutex<HashSet<Uuid>>,
 }
 
 struct Session {
@@ -72,7 +78,16 @@ pub(super) enum Fate {
 
 impl Publisher {
     pub(super) fn new(control: Arc<Control>, config: RabbitConfig, purpose: &'static str) -> Self {
-        Self { control, config, purpose, session: Mutex::new(None) }
+        Self { control, config, purpose, session: Mutex::default(), arrived: Default::default() }
+    }
+
+    fn arrived(&self) -> std::sync::MutexGuard<'_, HashSet<Uuid>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects anew before the next message, and so looks whether all queues are there.
+    pub(super) async fn begin_anew(&self) {
+        *self.session.lock().await = None;
     }
 
     /// Publishes, and waits for the broker's word; as many fates as posts.
@@ -214,29 +229,48 @@ pub(super) fn deliver(publisher: Arc<Publisher>) -> Deliver {
 
 async fn deliver_batch(publisher: &Publisher, unsent: Vec<Unsent>) -> Vec<Outcome> {
     let mut posts = Vec::new();
-    // How many posts each event is, or why it is none.
-    let mut parts: Vec<Result<usize, Outcome>> = Vec::with_capacity(unsent.len());
+    // The posts that each event is, or why it is none.
+    let mut parts: Vec<Result<Vec<Uuid>, Outcome>> = Vec::with_capacity(unsent.len());
     for unsent in &unsent {
         match encoded(&publisher.control, unsent).await {
             Ok(messages) => {
-                parts.push(Ok(messages.len()));
+                parts.push(Ok(messages.iter().map(|message| message.id).collect()));
                 posts.extend(messages.into_iter().map(|m| post(&publisher.config, m)));
             }
             Err(outcome) => parts.push(Err(outcome)),
         }
     }
+    {
+        let arrived = publisher.arrived();
+        posts.retain(|post| !arrived.contains(&post.id));
+    }
     let fates = if posts.is_empty() { Vec::new() } else { publisher.publish(&posts).await };
-    let mut fates = posts.iter().zip(fates);
-    let outcome = |part| match part {
-        Err(outcome) => outcome,
-        Ok(count) => {
-            fates.by_ref().take(count).map(outcome_of).max_by_key(rank).unwrap_or(Outcome::Taken)
+    let mut outcomes: HashMap<Uuid, Outcome> =
+        posts.iter().zip(fates).map(|(post, fate)| (post.id, outcome_of(post, fate))).collect();
+    let mut arrived = publisher.arrived();
+    if arrived.len() > MAX_ARRIVED {
+        arrived.clear();
+    }
+    let outcome = |part: Result<Vec<Uuid>, Outcome>| {
+        let ids = match part {
+            Err(outcome) => return outcome,
+            Ok(ids) => ids,
+        };
+        let all: Vec<(Uuid, Outcome)> =
+            ids.iter().map(|id| (*id, outcomes.remove(id).unwrap_or(Outcome::Taken))).collect();
+        let taken = all.iter().filter(|(_, outcome)| *outcome == Outcome::Taken);
+        let taken: Vec<Uuid> = taken.map(|(id, _)| *id).collect();
+        if taken.len() == ids.len() {
+            arrived.retain(|id| !ids.contains(id));
+        } else {
+            arrived.extend(taken);
         }
+        all.into_iter().map(|(_, outcome)| outcome).max_by_key(rank).unwrap_or(Outcome::Taken)
     };
     parts.into_iter().map(outcome).collect()
 }
 
-fn outcome_of((post, fate): (&Post, Fate)) -> Outcome {
+fn outcome_of(post: &Post, fate: Fate) -> Outcome {
     match fate {
         Fate::Confirmed => Outcome::Taken,
         Fate::Returned => {

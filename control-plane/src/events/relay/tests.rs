@@ -12,7 +12,9 @@ on_both_databases!(
     events_arrive_once_and_in_order,
     what_is_refused_holds_up_its_own_consultation_only,
     a_sink_that_is_away_loses_nothing,
+    what_stays_refused_holds_up_nothing_for_ever,
     what_stays_refused_is_given_up,
+    who_closes_gives_its_lease_back,
     one_of_two_relays_sends,
     a_long_delivery_keeps_the_lease,
     what_nobody_serves_is_given_up,
@@ -63,7 +65,12 @@ impl Told {
     }
 }
 
-const QUICK: Manner = Manner { at_once: 256, pauses: &[Duration::from_millis(40)], give_up: None };
+const QUICK: Manner = Manner {
+    at_once: 256,
+    pauses: &[Duration::from_millis(40)],
+    give_up: None,
+    in_order: i64::MAX,
+};
 
 fn relay(world: &World, manner: Manner, told: &Arc<Told>) -> Relay {
     Relay::new(Arc::clone(&world.plane.control), Sink::Kafka, manner, told.deliver())
@@ -158,6 +165,52 @@ async fn a_sink_that_is_away_loses_nothing(database: Database) {
     expected.sort_unstable();
     assert_eq!(got, expected);
     assert_eq!(backlog(&world).await, 0);
+}
+
+async fn what_stays_refused_holds_up_nothing_for_ever(database: Database) {
+    let world = World::new(database).await;
+    let events = stored(&world).await;
+    let told = Arc::new(Told::default());
+    let stubborn = events[0].id;
+    told.says(stubborn, std::iter::repeat_n(Outcome::Refused("no".to_owned()), 1_000));
+    // Long enough for everything else to be looked at while it waits.
+    let slow = [Duration::from_millis(1), Duration::from_millis(1), Duration::from_secs(3_600)];
+    let manner = Manner { pauses: Box::leak(Box::new(slow)), in_order: 3, ..QUICK };
+    let mut relay = relay(&world, manner, &told);
+    let late = tokio::time::Instant::now() + Duration::from_secs(60);
+    while told.got().len() < events.len() - 1 {
+        assert!(tokio::time::Instant::now() < late, "{} arrived", told.got().len());
+        relay.turn().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!told.got().contains(&stubborn));
+    let backlog = world.plane.control.db.backlog(&Sink::Kafka).await.expect("counts");
+    assert_eq!(backlog, 1, "it is not lost");
+}
+
+async fn who_closes_gives_its_lease_back(database: Database) {
+    // Nobody answers at the broker's place: the relay tries again and again.
+    let world = World::with(database, |config| {
+        config.rabbitmq = Some(crate::RabbitConfig { port: 1, ..Default::default() });
+    })
+    .await;
+    let (_facts, heard) = tokio::sync::mpsc::channel(8);
+    let running = tokio::spawn(world.plane.clone().run(heard));
+    world.session().await;
+    let other = world.beside().await;
+    let lease = async || {
+        let (db, now) = (&other.plane.control.db, store::now());
+        // As if it was needed for no time at all.
+        db.lease("rabbitmq", Uuid::nil(), now, now).await.expect("the database answers")
+    };
+    let late = tokio::time::Instant::now() + Duration::from_secs(60);
+    while lease().await {
+        assert!(tokio::time::Instant::now() < late, "nobody sends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.plane.close().await;
+    assert!(lease().await, "another one may send at once");
+    tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends").expect("well");
 }
 
 async fn what_stays_refused_is_given_up(database: Database) {

@@ -93,6 +93,60 @@ async fn an_answer_that_no_queue_takes_stays_and_is_told() {
     until("an empty outbox", async || scene.backlog().await == 0).await;
 }
 
+/// A Spring service that binds its queue to the answers that it knows, and no others.
+#[tokio::test]
+async fn an_answer_that_nobody_wants_holds_up_none_that_is_wanted() {
+    let vhost = Broker::shared().await;
+    let spring = Peer::new(&vhost).await;
+    spring.declare_exchange().await;
+    spring.declare_queue(ANSWERS, &["video.session.created", "video.session.completed"]).await;
+    let mut told = spring.listen("listener", &["video.consultation.started"]).await;
+    let scene = Scene::new(&vhost).await;
+    let mut answers = spring.consume(ANSWERS).await;
+    spring.send(CREATE, &create("half-deaf")).await;
+    answers.next_of("video.session.created").await;
+    let which = json!({"data": {"appointment_id": "half-deaf", "doctor_id": "doc123"}});
+    spring.send("appointment.video.start", &which).await;
+    spring.send("appointment.video.end", &which).await;
+    told.next_of("video.consultation.started").await;
+    // The answer to the start is given back and tried again; its other half has arrived.
+    until("some attempts", async || scene.counters().amqp_returned.value() >= 4).await;
+    assert!(told.is_quiet().await, "told once, not once for each attempt");
+    let (completed, _) = answers.next_of("video.session.completed").await;
+    assert_eq!(completed["data"]["appointment_id"], "half-deaf");
+    // It waits, should somebody bind a queue to it yet.
+    until("all but one", async || scene.backlog().await == 1).await;
+}
+
+/// An exchange that brings everything to everybody, our own words too.
+#[tokio::test]
+async fn an_exchange_of_another_type_is_taken_as_it_is() {
+    for kind in [ExchangeKind::Fanout, ExchangeKind::Headers, ExchangeKind::Direct] {
+        let vhost = Broker::shared().await;
+        let peer = Peer::new(&vhost).await;
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let (name, none) = (EXCHANGE.into(), none());
+        peer.channel.exchange_declare(name, kind.clone(), options, none).await.unwrap();
+        let scene = Scene::new(&vhost).await;
+        let mut answers = peer.consume(ANSWERS).await;
+        peer.send(CREATE, &create("anyhow")).await;
+        answers.next_of("video.session.created").await;
+        let start = json!({"data": {"appointment_id": "anyhow", "doctor_id": "doc123"}});
+        peer.send("appointment.video.start", &start).await;
+        answers.next_of("video.session.started").await;
+        until("an empty outbox", async || scene.backlog().await == 0).await;
+        for queue in [REQUESTS, super::super::topology::LIFECYCLE] {
+            until("an empty queue", async || peer.messages(queue).await == 0).await;
+        }
+        assert_eq!(
+            scene.counters().amqp_poison.value(),
+            0,
+            "{kind:?}: our own words are no poison"
+        );
+        assert_eq!(scene.sessions().await.len(), 1);
+    }
+}
+
 /// What aio-pika sends by default: no content type, delivery mode 1, an aware `isoformat()`.
 #[tokio::test]
 #[ignore = "needs Python with aio-pika; scripts/test interop gives its path in E2E_PYTHON"]
