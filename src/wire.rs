@@ -33,7 +33,7 @@ const EVENTS: usize = 4096;
 const FACTS: usize = 1024;
 /// Connections of the operator: a few programs that look now and then.
 const ADMIN_CONNECTIONS: usize = 64;
-/// How long stopped rooms may take to say goodbye.
+/// How long each part may take to say goodbye: rooms, connections, the database.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What a person must change when a port is taken.
@@ -87,7 +87,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     tracing::info!(rooms = server.signaling.size().0, "draining");
     if signals.bound(config.drain_timeout, server.drain()).await != Ending::Signal {
-        signals.bound(GOODBYE * 2, server.stop()).await;
+        signals.bound(GOODBYE * 3, server.stop()).await;
     }
     Ok(())
 }
@@ -184,6 +184,9 @@ impl Server {
         };
         if tokio::time::timeout(GOODBYE, edges).await.is_err() {
             tracing::debug!("connections were still open");
+        }
+        if tokio::time::timeout(GOODBYE, self.control.close()).await.is_err() {
+            tracing::warn!("the database did not take everything in time");
         }
         // Joins threads, each within one turn of its loop.
         self.node.stop();

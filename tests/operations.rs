@@ -233,3 +233,27 @@ async fn only_trusted_proxies_name_addresses() {
     }
     assert!(refused > 5, "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stops_gives_its_leases_back() {
+    const LEASES: &str = "SELECT COUNT(*) FROM relay_leases";
+    let home = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", home.path().join("bedside.db").display());
+    // A broker that is away: what waits for it is tried again and again.
+    let broker = [
+        ("BEDSIDE_RABBITMQ__HOST", "127.0.0.1".to_owned()),
+        ("BEDSIDE_RABBITMQ__PORT", "1".to_owned()),
+    ];
+    let mut server = started(&url, &broker).await;
+    create(&server).await;
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("the database");
+    let leases = async || sqlx::query_scalar::<_, i64>(LEASES).fetch_one(&pool).await.expect("one");
+    let late = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while leases().await == 0 {
+        assert!(tokio::time::Instant::now() < late, "nobody sends");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let stopped = tokio::task::spawn_blocking(move || server.stop()).await.expect("no panic");
+    assert!(stopped.expect("it ends"), "with success");
+    assert_eq!(leases().await, 0);
+}

@@ -97,6 +97,10 @@ pub(crate) struct Control {
     pub(crate) sinks: Vec<Sink>,
     /// Rung when events were stored.
     pub(crate) outbox_rang: tokio::sync::Notify,
+    /// Turns true when the process ends.
+    pub(crate) ending: tokio::sync::watch::Sender<bool>,
+    /// Held by what runs behind the requests, to its end.
+    pub(crate) running: tokio::sync::Mutex<()>,
     /// When what is in memory is due.
     pub(crate) alarms: Alarms,
     /// The way to the chat's writer.
@@ -304,6 +308,7 @@ impl Control {
                 | Happening::Started
                 | Happening::BothConnected
                 | Happening::Reopened
+                | Happening::Rescheduled
                 | Happening::Paused
                 | Happening::Resumed => {}
             }

@@ -117,6 +117,9 @@ use rooms::Rooms;
 use service_keys::KnownKeys;
 use store::Db;
 
+/// How long what runs behind the requests may take to end.
+const RUN_END: Duration = Duration::from_secs(1);
+
 /// How often what could not be stored is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -267,6 +270,8 @@ impl ControlPlane {
             links: Mutex::new(HashMap::new()),
             sinks,
             outbox_rang: tokio::sync::Notify::new(),
+            ending: tokio::sync::watch::Sender::new(false),
+            running: tokio::sync::Mutex::default(),
             alarms: timers::Alarms::default(),
         };
         control.counters.start_with(control.db.count_sessions().await?);
@@ -298,8 +303,10 @@ impl ControlPlane {
         self.control.rooms.attach(signaling);
     }
 
-    /// Takes in what rooms tell, until nobody tells any more.
+    /// Takes in what rooms tell, until nobody tells any more or all is closed.
     pub async fn run(self, mut facts: mpsc::Receiver<Fact>) {
+        let _running = self.control.running.lock().await;
+        let mut ending = self.control.ending.subscribe();
         let every = self.control.config.chat.sweep_every;
         tokio::spawn(Control::sweep_chat_for_ever(Arc::downgrade(&self.control), every));
         let _watch = watch::start(&self.control);
@@ -307,8 +314,8 @@ impl ControlPlane {
         self.control.hear(Fact::Snapshot { rooms: Vec::new() });
         tokio::spawn(Arc::clone(&self.control).miss_the_waiting());
         let clock = tokio::spawn(Arc::clone(&self.control).keep_time());
-        // Dropped, and so ended, with this function.
-        let _others = events::start(&self.control);
+        // They end with this function, also if it is dropped.
+        let mut others = events::start(&self.control);
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -319,6 +326,7 @@ impl ControlPlane {
                     Some(fact) => self.control.hear(fact),
                     None => break,
                 },
+                _ = ending.wait_for(|ending| *ending) => break,
                 _ = retry.tick() => {
                     let control = Arc::clone(&self.control);
                     tokio::spawn(async move {
@@ -333,12 +341,21 @@ impl ControlPlane {
                 }
             }
         }
+        // Whoever still sent would take its lease again.
+        others.shutdown().await;
         clock.abort();
+        while let Ok(fact) = facts.try_recv() {
+            self.control.hear(fact);
+        }
         self.control.retry_unsaved().await;
     }
 
-    /// Closes the database; whatever is asked afterwards fails.
+    /// Ends what runs behind the requests and closes the database; whatever is asked afterwards
+    /// fails.
     pub async fn close(&self) {
+        self.control.ending.send_replace(true);
+        // What does not end in time loses its lease by time.
+        let _ended = tokio::time::timeout(RUN_END, self.control.running.lock()).await;
         self.control.retry_unsaved().await;
         self.control.chat.begin(&self.control);
         self.control.chat.flush().await;

@@ -67,6 +67,13 @@ impl Server {
         Ok(())
     }
 
+    /// Asks it to end (SIGTERM) and waits until it has. `true` = with success.
+    pub fn stop(mut self) -> Result<bool> {
+        let mut child = self.child.take().context("it runs")?;
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        Ok(child.wait()?.success())
+    }
+
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
