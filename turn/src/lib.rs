@@ -17,6 +17,7 @@ mod counters;
 pub mod message;
 mod node;
 mod outbox;
+mod pace;
 pub mod quota;
 pub mod server;
 mod socket;

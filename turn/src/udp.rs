@@ -13,9 +13,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 
 use crate::Media;
-use crate::counters::Published;
+use crate::counters::{Counters, Published};
 use crate::node::House;
 use crate::outbox::{Outbox, Train};
+use crate::pace::Pace;
 use crate::server::{Now, Passage, Server, Tuple};
 use crate::socket::{Batch, Socket};
 
@@ -87,6 +88,7 @@ pub(crate) struct Listener {
     gate: Arc<Gate>,
     /// Answers and wrapped trains.
     out: Vec<u8>,
+    pace: Pace,
     generation: u64,
     next_sweep: Instant,
     /// The last turn left nothing behind.
@@ -113,6 +115,7 @@ impl Listener {
             house,
             gate,
             out,
+            pace: Pace::new(now),
             generation,
             next_sweep,
             drained: true,
@@ -128,6 +131,8 @@ impl Listener {
             self.take_trains(now);
             self.sweep(now);
             self.publish();
+            let Counters { to_media, to_clients, .. } = self.server.counters;
+            self.pace.count(now, to_media.wrapping_add(to_clients));
             self.wait();
         }
         self.server.clear(&mut self.house.ledger());
@@ -241,5 +246,10 @@ impl Listener {
             }
         }
         self.gate.asleep.store(false, Ordering::SeqCst);
+        // Nobody has to ring while more gathers: the next turn finds it.
+        let hold = self.pace.hold();
+        if idle && !hold.is_zero() {
+            std::thread::sleep(hold);
+        }
     }
 }
