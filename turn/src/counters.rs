@@ -71,6 +71,8 @@ counters! {
     send_failures,
     /// Streams that were turned away or broke the rules.
     streams_refused,
+    /// Turns of a listener that did not end well: bugs.
+    panics,
 }
 
 impl Counters {

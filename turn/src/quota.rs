@@ -422,11 +422,9 @@ impl Strangers {
         }
         let gained = at.saturating_sub(source.at).saturating_mul(rate);
         let left = source.left.saturating_add(gained).min(full);
-        *source = Source { tag, at, left: left.saturating_sub(1_000).min(left) };
-        if left < 1_000 {
-            source.left = left;
-        }
-        left >= 1_000
+        let may = left >= 1_000;
+        *source = Source { tag, at, left: if may { left - 1_000 } else { left } };
+        may
     }
 
     /// A number for an address that nobody outside can choose.

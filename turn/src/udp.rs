@@ -4,6 +4,7 @@
 //! is allocated for a datagram, and the node's ledger is locked for requests only.
 
 use std::os::fd::AsFd as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -122,19 +123,31 @@ impl Listener {
         }
     }
 
-    /// Runs until the gate says stop.
+    /// Runs until the gate says stop. A panic costs the allocations of this listener, which
+    /// clients make anew, and not the listener.
     pub(crate) fn run(mut self) {
         while !self.gate.stop.load(Ordering::SeqCst) {
-            let now = Instant::now();
-            self.drained = true;
-            self.drain();
-            self.take_trains(now);
-            self.sweep(now);
-            self.publish();
-            let Counters { to_media, to_clients, .. } = self.server.counters;
-            self.pace.count(now, to_media.wrapping_add(to_clients));
-            self.wait();
+            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
+                self.clear();
+                self.server.counters.panics += 1;
+            }
         }
+        self.clear();
+    }
+
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.drained = true;
+        self.drain();
+        self.take_trains(now);
+        self.sweep(now);
+        self.publish();
+        let Counters { to_media, to_clients, .. } = self.server.counters;
+        self.pace.count(now, to_media.wrapping_add(to_clients));
+        self.wait();
+    }
+
+    fn clear(&mut self) {
         self.server.clear(&mut self.house.ledger());
         self.close();
         self.publish();

@@ -1,6 +1,7 @@
 //! The codec against the vectors of RFC 5769 and against damaged bytes.
 
 use super::*;
+use crate::auth::{PasswordAlgorithm, long_term_key};
 
 /// RFC 5769 §2.1, a Binding request with short-term credentials.
 const SAMPLE: &str = "000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c69656e74002400046e0001ff80290008932ff9b151263b36000600096576746a3a68367659202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004e57a3bcf";
@@ -98,4 +99,44 @@ fn channel_data_goes_both_ways() {
     assert_eq!(parse_channel_data(&raw), Some((0x4001, &b"abc"[..])));
     assert_eq!(parse_channel_data(&raw[..6]), None);
     assert_eq!(parse_channel_data(&[0x80, 0, 0, 0]), None);
+}
+
+#[test]
+fn reads_the_request_of_rfc_8489_with_sha_256() {
+    // RFC 8489 appendix B.1, as its erratum has it.
+    let raw = bytes(concat!(
+        "000100902112a44278ad3433c6ad72c029da412e001e00204a3cf38fef6992bda952c67804",
+        "17da0f24819415569e60b205c46e41407f1704001500296f62",
+        "4d61744a6f7332414141436",
+        "62f2f3439396b393534643",
+        "64f4c33346f4c394653547679363473",
+        "410000000014000b6578616d706c652e6f726700001d000400020000001c0020b5c7bf005b6c",
+        "52a21c51c5e892f81924136296cb927c43149309278cc6518e65"
+    ));
+    let message = Message::parse(&raw).unwrap();
+    assert_eq!(message.integrity(), Some(Integrity::Sha256));
+    let (user, realm, password) =
+        ("\u{30DE}\u{30C8}\u{30EA}\u{30C3}\u{30AF}\u{30B9}", "example.org", "TheMatrIX");
+    let key = |algorithm| long_term_key(algorithm, user, realm, password);
+    assert!(message.verify(&key(PasswordAlgorithm::Sha256)));
+    assert!(!message.verify(&key(PasswordAlgorithm::Md5)));
+}
+
+#[test]
+fn a_cut_sha_256_signature_counts_from_sixteen_bytes_on() {
+    let key = short_term_key("x");
+    for (length, good) in [(12, false), (16, true), (28, true), (32, true), (36, false)] {
+        // The signer counts its own attribute with the length that it gives it.
+        let filler = Writer::new(Method::Binding, Class::Request, [1; 12])
+            .attribute(attribute::SOFTWARE, b"")
+            .attribute(attribute::MESSAGE_INTEGRITY_SHA256, &vec![0; length])
+            .finish();
+        let signing = hmac::Key::new(hmac::HMAC_SHA256, b"x");
+        let tag = hmac::sign(&signing, &filler[..24]);
+        let mut raw = filler.clone();
+        for (to, from) in raw[28..].iter_mut().zip(tag.as_ref()) {
+            *to = *from;
+        }
+        assert_eq!(Message::parse(&raw).unwrap().verify(&key), good, "{length}");
+    }
 }

@@ -44,6 +44,8 @@ impl Drop for Peer {
 fn crowded() -> Config {
     let mut config = config();
     config.relayed = vec![address("127.0.0.1:0").ip()];
+    // Above those that the system gives to others.
+    config.ports = 61_000..=65_535;
     let quotas = &mut config.quotas;
     quotas.allocations_of_participant = 2_000;
     quotas.allocations_from_address = 2_000;

@@ -1,8 +1,10 @@
 //! Datagrams both ways over UDP, who may, and until when.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bedside_turn::message::{Message, attribute, parse_channel_data};
+use bedside_turn::{Media, Node, Relay};
 
 use crate::client::{Client, looks_virtual};
 use crate::{PEER, PEER_V6, address, config, eventually, mirrored};
@@ -81,6 +83,27 @@ fn the_seventh_is_one_too_many_and_others_get_theirs() {
     assert_eq!(given, 6);
     assert_eq!(clients[49].allocate(), Err(486));
     Client::udp(node.local()[0], "bob").allocate().unwrap();
+}
+
+#[test]
+fn a_listener_survives_what_goes_wrong_in_media() {
+    struct Broken;
+    impl Media for Broken {
+        fn deliver(&mut self, _: Relay, _: SocketAddr, _: SocketAddr, data: &[u8]) {
+            assert_ne!(data, b"a bug");
+        }
+        fn flush(&mut self) {}
+    }
+    let node = Node::start(config(), vec![address("127.0.0.1:0")], |_| Box::new(Broken)).unwrap();
+    node.allow("ann");
+    let mut client = Client::udp(node.local()[0], "ann");
+    client.allocate().unwrap();
+    client.permit(address(PEER)).unwrap();
+    client.send(address(PEER), b"a bug");
+    eventually("it is counted", || node.counters().panics == 1);
+    assert_eq!(client.refresh(600), Err(437));
+    client.allocate().unwrap();
+    client.permit(address(PEER)).unwrap();
 }
 
 #[test]
