@@ -46,6 +46,9 @@ pub trait Media: Send + 'static {
     fn closed(&mut self, _relay: Relay) {}
 }
 
+/// A longer realm makes the answer to the shortest request longer than strangers get it.
+pub const MAX_REALM: usize = 20;
+
 /// How a stream came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
@@ -58,8 +61,7 @@ pub enum Transport {
 /// What a node is made of.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// REALM in answers; part of every key. At most 32 bytes, or UDP clients get no answer that is
-    /// small enough.
+    /// REALM in answers; part of every key. [`MAX_REALM`] bytes at the most.
     pub realm: String,
     /// Makes and checks credentials.
     pub secret: Secret,

@@ -21,7 +21,7 @@ use crate::server::{Terms, Tuple};
 use crate::socket::Socket;
 use crate::stream::{self, Inlet, Parties};
 use crate::udp::{Gate, Listener};
-use crate::{Config, Media, Relay, Transport};
+use crate::{Config, MAX_REALM, Media, Relay, Transport};
 
 /// The listener's number in allocations of streams; UDP sockets have those below.
 pub(crate) const STREAMS: u8 = 255;
@@ -40,6 +40,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// Nobody could be told it.
+    #[error("the realm has no byte or more than {MAX_REALM}")]
+    Realm,
     /// More sockets than allocations can tell apart.
     #[error("at most 255 UDP addresses")]
     TooMany,
@@ -127,6 +130,9 @@ impl Node {
     ) -> Result<Self, StartError> {
         if udp.len() >= usize::from(STREAMS) {
             return Err(StartError::TooMany);
+        }
+        if config.realm.is_empty() || config.realm.len() > MAX_REALM {
+            return Err(StartError::Realm);
         }
         let sockets = udp.into_iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let gates = sockets.iter().map(|_| Gate::new().map(Arc::new)).collect::<io::Result<_>>();
@@ -262,13 +268,14 @@ impl Streams {
         stream: S,
         client: SocketAddr,
         local: SocketAddr,
-        _transport: Transport,
+        transport: Transport,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
         let tuple = Tuple { client: canonical(client), server: canonical(local) };
-        stream::serve(Arc::clone(&self.house), self.changes.clone(), stream, tuple).await;
+        stream::serve(Arc::clone(&self.house), self.changes.clone(), stream, tuple, transport)
+            .await;
     }
 
     /// Serves all connections of a listener, for ever.

@@ -20,7 +20,7 @@ use crate::node::{House, STREAMS};
 use crate::outbox::{Outbox, Train};
 use crate::quota::household;
 use crate::server::{Now, Passage, Server, Tuple};
-use crate::{Media, Quotas, Relay};
+use crate::{Media, Quotas, Relay, Transport};
 
 /// A stream without an allocation is cut off after this.
 const PROVE_LIMIT: Duration = Duration::from_secs(15);
@@ -143,6 +143,7 @@ pub(crate) async fn serve<S>(
     changes: watch::Receiver<u64>,
     stream: S,
     tuple: Tuple,
+    transport: Transport,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -150,7 +151,7 @@ pub(crate) async fn serve<S>(
         house.refused();
         return;
     };
-    let mut client = Client::new(house, tuple, guest);
+    let mut client = Client::new(house, tuple, transport, guest);
     client.serve(changes, stream).await;
 }
 
@@ -173,6 +174,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), rest: &[u8]) -> Result<us
 struct Client {
     house: Arc<House>,
     tuple: Tuple,
+    transport: Transport,
     guest: Guest,
     server: Server,
     media: Box<dyn Media>,
@@ -187,16 +189,19 @@ struct Client {
     /// On its way to the client, and how far it is.
     out: Vec<u8>,
     sent: usize,
+    /// Where the message ends that is being written, if they are written one by one.
+    message_end: usize,
     told: Counters,
 }
 
 impl Client {
-    fn new(house: Arc<House>, tuple: Tuple, guest: Guest) -> Self {
+    fn new(house: Arc<House>, tuple: Tuple, transport: Transport, guest: Guest) -> Self {
         let server = Server::for_stream(Arc::clone(&house.terms), STREAMS);
         let media = house.media_for_stream();
         let mut client = Self {
             house,
             tuple,
+            transport,
             guest,
             server,
             media,
@@ -208,6 +213,7 @@ impl Client {
             answer: Vec::new(),
             out: Vec::new(),
             sent: 0,
+            message_end: 0,
             told: Counters::default(),
         };
         client.server.counters.streams = 1;
@@ -229,7 +235,8 @@ impl Client {
             let until = if waits { tick.min(moved + STALLED) } else { tick };
             let mut ended = false;
             self.buffer.reserve(if self.relay.is_some() { READ.1 } else { READ.0 });
-            let rest = self.out.get(self.sent..).unwrap_or_default();
+            let end = self.write_until();
+            let rest = self.out.get(self.sent..end).unwrap_or_default();
             tokio::select! {
                 // Whoever does not take answers is asked nothing more.
                 read = reader.read_buf(&mut self.buffer), if self.out.len() < 2 * WRITE => {
@@ -272,7 +279,7 @@ impl Client {
             return;
         }
         self.out.clear();
-        self.sent = 0;
+        (self.sent, self.message_end) = (0, 0);
         let now = Instant::now();
         while self.out.len() < WRITE
             && let Some(train) = self.inlet.outbox.pop()
@@ -283,6 +290,21 @@ impl Client {
         if self.out.capacity() > 4 * WRITE {
             self.out.shrink_to(WRITE);
         }
+    }
+
+    /// How much is written at once. A record of TLS can be read only when all of it has come, so
+    /// that each message has one of its own: on a slow line the first need not wait for the last.
+    fn write_until(&mut self) -> usize {
+        match self.transport {
+            Transport::Tcp => return self.out.len(),
+            Transport::Tls => {}
+        }
+        if self.message_end <= self.sent {
+            let rest = self.out.get(self.sent..).unwrap_or_default();
+            let length = message::length_on_stream(rest).and_then(Result::ok);
+            self.message_end = self.sent + length.unwrap_or(rest.len());
+        }
+        self.message_end
     }
 
     /// Takes all whole messages that were read.

@@ -232,6 +232,19 @@ fn who_has_not_signed_is_asked_to_with_a_nonce() {
 }
 
 #[test]
+fn the_longest_realm_still_fits_the_answer_to_the_shortest_allocate() {
+    let mut bench = Bench::with(|config| config.realm = "r".repeat(crate::MAX_REALM));
+    for fingerprint in [false, true] {
+        let writer = Writer::new(Method::Allocate, Class::Request, [1; 12])
+            .attribute(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+        let bare = if fingerprint { writer.fingerprint() } else { writer.finish() };
+        let answer = bench.raw(&bare);
+        let message = Message::parse(&answer).unwrap();
+        assert_eq!(message.attribute(attribute::REALM).map(<[u8]>::len), Some(crate::MAX_REALM));
+    }
+}
+
+#[test]
 fn no_answer_to_a_stranger_is_larger_than_it_may_be() {
     let mut bench = Bench::new();
     let kinds = [Method::Binding, Method::Allocate, Method::Refresh, Method::ChannelBind];

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use bedside_turn::{Config, Node, Transport, credential};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -120,8 +121,8 @@ async fn listen_tls(node: &Node) -> u16 {
     local.port()
 }
 
-/// `clients` × `messages` through each door, by channels and by indications, all at once.
-async fn nothing_is_lost(clients: u64, messages: u64, more: &[&str]) {
+/// `clients` × `messages` through each door, by channels and by indications, `at_once` of these six.
+async fn nothing_is_lost(clients: u64, messages: u64, at_once: usize, more: &[&str]) {
     let peer = Peer::start();
     // The tool's second flow goes to the port behind.
     let second = SocketAddr::new(peer.at.ip(), peer.at.port() + 1);
@@ -130,6 +131,7 @@ async fn nothing_is_lost(clients: u64, messages: u64, more: &[&str]) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let (user, password) = credential(&secret(), "tool", now.as_secs() + 3_600);
     let mut running = Vec::new();
+    let places = Arc::new(Semaphore::new(at_once));
     for door in doors(&node).await {
         for way in [&[][..], &["-s"]] {
             let mut arguments: Vec<String> = ["-e", "127.0.0.1", "-r", &peer.at.port().to_string()]
@@ -141,14 +143,20 @@ async fn nothing_is_lost(clients: u64, messages: u64, more: &[&str]) {
             let flags = door.flags.iter().chain(way).chain(more);
             arguments.extend(flags.map(|flag| (*flag).to_owned()));
             arguments.push("127.0.0.1".to_owned());
-            running.push((door.flags, way, tokio::spawn(tool("turnutils_uclient", arguments))));
+            let places = Arc::clone(&places);
+            let run = async move {
+                let _place = places.acquire().await;
+                tool("turnutils_uclient", arguments).await
+            };
+            running.push((door.flags, way, tokio::spawn(run)));
         }
     }
     for (flags, way, output) in running {
         let (sent, received, lost) = counts(&output.await.unwrap());
-        println!("{flags:?} {way:?} {more:?}: {sent} sent, {received} back");
+        println!("{flags:?} {way:?} {more:?}: {sent} sent, {received} back, {lost} lost");
         let want = clients * messages;
-        assert_eq!((sent, received, lost), (want, want, 0), "{flags:?} {way:?}");
+        let counters = node.counters();
+        assert_eq!((sent, received, lost), (want, want, 0), "{flags:?} {way:?} {counters:?}");
     }
     let counters = node.counters();
     assert_eq!((counters.dropped, counters.send_failures), (0, 0), "{counters:?}");
@@ -156,15 +164,15 @@ async fn nothing_is_lost(clients: u64, messages: u64, more: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_message_of_turnutils_uclient_is_lost() {
-    nothing_is_lost(4, 50, &["-l", "170", "-D"]).await;
-    nothing_is_lost(2, 20, &["-l", "1171", "-c", "-g"]).await;
+    nothing_is_lost(4, 50, 6, &["-l", "170", "-D"]).await;
+    nothing_is_lost(2, 20, 6, &["-l", "1171", "-c", "-g"]).await;
 }
 
 /// Some minutes: `cargo test -p bedside-turn --test node -- --ignored --nocapture uclient`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long; the short one runs always"]
 async fn no_message_of_fifty_turnutils_uclients_is_lost() {
-    nothing_is_lost(50, 500, &["-l", "170"]).await;
+    nothing_is_lost(50, 500, 1, &["-l", "170"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,10 +66,11 @@ pub struct Mirror {
 
 impl Media for Mirror {
     fn deliver(&mut self, relay: Relay, from: SocketAddr, to: SocketAddr, data: &[u8]) {
+        // Before the client can know.
+        self.seen.lock().unwrap().push(Delivered { relay, from, to, data: data.to_vec() });
         if let Some(back) = self.back.get() {
             back.send(relay, to, data.len().max(1), Bytes::copy_from_slice(data));
         }
-        self.seen.lock().unwrap().push(Delivered { relay, from, to, data: data.to_vec() });
     }
 
     fn flush(&mut self) {}

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bedside_turn::message::{Message, attribute, parse_channel_data};
-use bedside_turn::{Media, Node, Relay};
+use bedside_turn::{Config, Media, Node, Relay, StartError};
 
 use crate::client::{Client, looks_virtual};
-use crate::{PEER, PEER_V6, address, config, eventually, mirrored};
+use crate::{Mirror, PEER, PEER_V6, address, config, eventually, mirrored};
 
 #[test]
 fn what_is_sent_reaches_media_and_comes_back() {
@@ -104,6 +104,19 @@ fn a_listener_survives_what_goes_wrong_in_media() {
     assert_eq!(client.refresh(600), Err(437));
     client.allocate().unwrap();
     client.permit(address(PEER)).unwrap();
+}
+
+#[test]
+fn a_node_says_why_it_does_not_start() {
+    let (node, mirror) = mirrored(config());
+    let start = |config, at| Node::start(config, vec![at], move |_| Box::new(Mirror::default()));
+    let taken = start(config(), node.local()[0]);
+    assert!(matches!(taken, Err(StartError::PortTaken(at)) if at == node.local()[0]));
+    let elsewhere = start(config(), address("192.0.2.1:0"));
+    assert!(matches!(elsewhere, Err(StartError::Bind { .. })));
+    let config = Config { realm: "x".repeat(21), ..config() };
+    assert!(matches!(start(config, address("127.0.0.1:0")), Err(StartError::Realm)));
+    drop(mirror);
 }
 
 #[test]
