@@ -2,13 +2,19 @@
 //!
 //! The node's side runs in a runtime; the client here may wait.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bedside_turn::message::{Class, Method, Writer, parse_channel_data};
-use bedside_turn::{Node, Relay};
+use bedside_turn::{Node, Relay, Transport};
 use bytes::Bytes;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -96,8 +102,8 @@ fn who_breaks_the_rules_is_cut_off() {
         let _ = stream.write_all(bytes);
         let mut answers = Vec::new();
         let end = stream.read_to_end(&mut answers);
-        let cut = end.is_ok()
-            || end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        let cut =
+            end.is_ok() || end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
         assert!(cut, "{bytes:?}");
     }
     eventually("all are counted", || node.counters().streams_refused == 6);
@@ -126,4 +132,72 @@ fn who_does_not_read_loses_the_oldest_and_nobody_else_waits() {
     let bytes = bob.wire.receive(Duration::from_secs(30)).unwrap();
     assert_eq!(parse_channel_data(&bytes), Some((0x4000, &b"hello"[..])));
     assert!(node.counters().dropped >= 50);
+}
+
+/// One end of a pipe that takes a few bytes at once and remembers what it was given each time.
+struct Pieces {
+    pipe: DuplexStream,
+    given: Arc<Mutex<Vec<usize>>>,
+    most: usize,
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Pieces {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let some = bytes.len().min(self.most);
+        let wrote = Pin::new(&mut self.pipe).poll_write(cx, &bytes[..some]);
+        if wrote.is_ready() {
+            self.given.lock().unwrap().push(bytes.len());
+        }
+        wrote
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
+/// What the server gives to its end of a stream for three requests that come at once.
+fn given_for_three(transport: Transport, most: usize) -> Vec<usize> {
+    let (node, _mirror) = mirrored(config());
+    let given = Arc::new(Mutex::new(Vec::new()));
+    let (mut client, pipe) = tokio::io::duplex(10_000);
+    let stream = Pieces { pipe, given: Arc::clone(&given), most };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let streams = node.streams();
+        let at = address("127.0.0.1:1");
+        let served = tokio::spawn(async move { streams.serve(stream, at, at, transport).await });
+        let asked = Writer::new(Method::Binding, Class::Request, [1; 12]).finish().repeat(3);
+        client.write_all(&asked).await.unwrap();
+        client.read_exact(&mut [0; 3 * 32]).await.unwrap();
+        drop(client);
+        served.await.unwrap();
+    });
+    given.lock().unwrap().clone()
+}
+
+#[test]
+fn on_tls_each_message_is_written_for_itself() {
+    assert_eq!(given_for_three(Transport::Tcp, 10_000), [96]);
+    assert_eq!(given_for_three(Transport::Tls, 10_000), [32, 32, 32]);
+    let rests = given_for_three(Transport::Tls, 20);
+    assert_eq!(rests, [32, 12, 32, 12, 32, 12], "what was not taken is written on");
 }
