@@ -2,7 +2,7 @@
 //! stranger is answered.
 //!
 //! The [`Ledger`] is one for the whole node and is asked only when an allocation comes or goes.
-//! [`Strangers`] belongs to one listener and never grows.
+//! What counts strangers belongs to one listener and never grows.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
