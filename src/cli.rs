@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server.
-    Serve(ConfigFile),
+    Serve(Serve),
     /// Copy everything lasting to a new file; the server may be running.
     Backup(Copy),
     /// Put a backup back where nothing is yet.
@@ -59,6 +59,24 @@ impl ConfigFile {
     }
 }
 
+/// Flags of `bedside serve`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Serve {
+    /// UDP and TCP port for TURN, 0 = no TURN [default: 3478].
+    #[arg(long)]
+    pub(crate) turn_port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+impl Serve {
+    /// The settings' sources with these flags.
+    pub(crate) fn sources(&self) -> Sources {
+        let flags = self.turn_port.map(|port| ("turn.port", Value::from(port)));
+        Sources { flags: flags.into_iter().collect(), ..self.file.sources() }
+    }
+}
+
 /// Flags of `bedside backup` and `bedside restore`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Copy {
@@ -80,6 +98,9 @@ pub(crate) struct Demo {
     /// First UDP port for media, 0 = any free ones [default: 7882].
     #[arg(long)]
     pub(crate) media_port: Option<u16>,
+    /// UDP and TCP port for TURN, 0 = no TURN [default: 3478, or a free one if that is taken].
+    #[arg(long)]
+    pub(crate) turn_port: Option<u16>,
     /// Port with TLS (HTTPS, TURN), with a certificate made for it, 0 = any free one [default: none].
     #[arg(long)]
     pub(crate) tls_port: Option<u16>,
@@ -116,6 +137,9 @@ impl Demo {
         if !self.advertise.is_empty() {
             let list: Vec<String> = self.advertise.iter().map(IpAddr::to_string).collect();
             flags.push(("media.advertise", Value::from(list)));
+        }
+        if let Some(port) = self.turn_port {
+            flags.push(("turn.port", Value::from(port)));
         }
         if let Some(port) = self.media_port {
             flags.push(("media.port", Value::from(port)));
@@ -274,7 +298,7 @@ mod tests {
     fn the_demo_reads_its_flags() {
         let line = "bedside demo --host 0.0.0.0 --port 0 --media-port 9000 --advertise 192.0.2.1 \
                     --advertise 2001:db8::1 --no-bot --json --config x.toml --tls-port 8443 \
-                    --tls-name demo.example";
+                    --tls-name demo.example --turn-port 0";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Demo(demo) = cli.command else { panic!("not the demo") };
         let sources = demo.sources(([127, 0, 0, 1], 8000).into());
@@ -289,6 +313,7 @@ mod tests {
         );
         assert!(flags.contains(&r#"http.listen="0.0.0.0:0""#.to_owned()));
         assert!(demo.no_bot && demo.json);
+        assert!(flags.contains(&"turn.port=0".to_owned()));
         assert_eq!((demo.tls_port, demo.tls_name.as_deref()), (Some(8443), Some("demo.example")));
     }
 

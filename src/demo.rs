@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::bot;
 use crate::cli::Demo;
 use crate::config::{Config, Sources};
+use crate::relay::Named;
 use crate::selfmade::Selfmade;
 use crate::shutdown::Signals;
 use crate::wire::{Names, Server};
@@ -30,8 +31,13 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const DOCTOR: &str = "doctor-osei";
 const PATIENT: &str = "patient-haddad";
 
-const FLAGS: Names =
-    Names { http: "--port", tls: "--tls-port", media: "--media-port", advertise: "--advertise" };
+const FLAGS: Names = Names {
+    http: "--port",
+    tls: "--tls-port",
+    media: "--media-port",
+    advertise: "--advertise",
+    turn: Named { flag: "--turn-port", any_other: true },
+};
 
 /// Runs until a signal.
 pub(crate) async fn run(demo: &Demo) -> anyhow::Result<()> {
@@ -142,6 +148,7 @@ struct Ready<'a> {
     api_key: &'a str,
     api_secret: &'a str,
     api_token: &'a str,
+    turn_urls: &'a [String],
     /// These are there with `--tls-port` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_url: Option<&'a str>,
@@ -173,6 +180,7 @@ fn tell(
             api_key: &keys.key,
             api_secret: keys.secret.reveal(),
             api_token: &api_token,
+            turn_urls: server.turn_urls(),
             tls_url: server.tls_url.as_deref(),
             ca_file: made.map(|made| made.authority.as_path()),
             spki_sha256: made.map(|made| made.spki_sha256.as_str()),

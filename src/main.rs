@@ -9,6 +9,7 @@ mod edge;
 mod http;
 mod metrics;
 mod operator;
+mod relay;
 mod selfmade;
 mod shutdown;
 mod telemetry;
@@ -39,8 +40,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve(file) => {
-            let config = Config::load(&file.sources())?;
+        Command::Serve(serve) => {
+            let config = Config::load(&serve.sources())?;
             config.check_secrets()?;
             runtime()?.block_on(wire::serve(&config))
         }

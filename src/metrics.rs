@@ -17,6 +17,7 @@ use prometheus::{
 };
 
 use crate::edge::{EdgeCounters, Expiry};
+use crate::relay::{Relays, TurnServer};
 
 /// Reads the engine's counters.
 pub(crate) type ReadCounters = Arc<dyn Fn() -> Counters + Send + Sync>;
@@ -65,6 +66,11 @@ impl Metrics {
     /// Shows when the certificate ends.
     pub(crate) fn certificate(&self, expiry: Expiry) -> prometheus::Result<()> {
         self.registry.register(Box::new(expiry))
+    }
+
+    /// Shows what TURN counts, too.
+    pub(crate) fn turn(&self, server: Arc<TurnServer>) -> prometheus::Result<()> {
+        self.registry.register(Box::new(Relays::new(server)?))
     }
 
     /// Shows what the control plane counts, too.

@@ -17,13 +17,16 @@ use bedside_control_plane::{
 };
 use bedside_sfu::core::api::Event;
 use bedside_sfu::node::{Node, NodeConfig, NodeHandle, Outlets, StartError};
+use bedside_signaling::ice::{IceServers, NoIceServers};
 use bedside_signaling::{Signaling, SignalingConfig};
+use bedside_turn::Streams;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{self, CertificateSource, Config, ConfigError, Media, Note, Sasl};
 use crate::edge::{self, Crowd, Doors, Edge, Expiry, Secure};
 use crate::metrics::Metrics;
+use crate::relay::{Named, Port, Reach, TurnServer, WayBack};
 use crate::shutdown::{Ending, Hangup, Signals};
 use crate::{assets, http, telemetry, tokens};
 
@@ -47,6 +50,8 @@ pub(crate) struct Names {
     pub(crate) media: &'static str,
     /// Of the advertised addresses.
     pub(crate) advertise: &'static str,
+    /// Of the TURN port, and whether another one does as well.
+    pub(crate) turn: Named,
 }
 
 /// The settings' own names.
@@ -55,6 +60,7 @@ pub(crate) const SETTINGS: Names = Names {
     tls: "tls.listen",
     media: "media.port",
     advertise: "media.advertise",
+    turn: Named { flag: "turn.port", any_other: false },
 };
 
 /// Everything, running.
@@ -67,6 +73,7 @@ pub(crate) struct Server {
     pub(crate) control: ControlPlane,
     signaling: Signaling,
     node: Node,
+    turn: Option<Arc<TurnServer>>,
     stop: watch::Sender<bool>,
     secure: Option<Secure>,
     edges: Vec<JoinHandle<()>>,
@@ -96,21 +103,22 @@ impl Server {
     /// Starts all parts and opens the doors.
     pub(crate) async fn start(config: &Config, names: Names) -> anyhow::Result<Self> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.one_line(), "starting");
-        for note in &config.notes {
-            match note {
-                Note::Info(note) => tracing::info!("{note}"),
-                Note::Warning(note) => tracing::warn!("{note}"),
-            }
-        }
+        tell_notes(&config.notes);
         if !assets::are_built() {
             tracing::warn!("the pages are not in this binary: run ./scripts/build");
         }
         let advertise = advertised(&config.media, names)?;
-        let Bound { edge, secured, admin } = Bound::bind(config, names).await?;
+        let Bound { edge, secured, admin, turn } = Bound::bind(config, names).await?;
         let tls_url = secured.as_ref().map(|(edge, _)| tls_url(config, edge.address(), &advertise));
         let url = public_url(config, edge.address(), tls_url.as_deref(), &advertise);
         let shared_tcp = secured.as_ref().map(|(edge, _)| edge.address().port());
-        let (node, events) = start_node(&config.media, advertise, shared_tcp, names)?;
+        let back = WayBack::default();
+        let (node, events) =
+            start_node(&config.media, advertise.clone(), shared_tcp, back.outlets(), names)?;
+        let tls = config.tls.names.first().map(String::as_str).zip(shared_tcp);
+        let reach = Reach { advertise: &advertise, tls };
+        let turn = turn.map(|port| TurnServer::start(port, &config.turn, reach, &node, &back));
+        let turn = turn.transpose()?;
         tracing::info!(http = %edge.address(), media = ?node.ports(), "bound");
 
         let keys = keys(config)?;
@@ -119,11 +127,16 @@ impl Server {
         let control = ControlPlane::open(control).await.context("database_url")?;
         let running = node.handle();
         control.watch_media(move || running.is_running());
+        let ice_servers: Arc<dyn IceServers> = match &turn {
+            Some(turn) => Arc::clone(turn) as _,
+            None => Arc::new(NoIceServers),
+        };
         let (facts, heard) = mpsc::channel(FACTS);
         let signaling = Signaling::new(
             SignalingConfig {
                 keys,
                 allowed_origins,
+                ice_servers,
                 token_ttl: config.rooms.token_ttl,
                 allow_simulate: config.rooms.allow_simulate,
                 ..SignalingConfig::default()
@@ -136,6 +149,9 @@ impl Server {
         let handle = node.handle();
         let metrics = Metrics::new(Arc::new(move || handle.counters()), signaling.counters())?;
         metrics.watch(control.clone())?;
+        if let Some(turn) = &turn {
+            metrics.turn(Arc::clone(turn))?;
+        }
         tokio::spawn(signaling.clone().run(events));
         tokio::spawn(control.clone().run(heard));
 
@@ -145,12 +161,19 @@ impl Server {
             doors: doors.merge(http::version()),
             operator: http::operator(metrics.clone(), readiness(&control)),
             media: node.handle(),
+            turn: turn.as_ref().map(|turn| turn.streams()),
             metrics,
             url: &url,
             tls_url: tls_url.as_deref(),
         };
-        let (secure, edges) = behind.open(config, Bound { edge, secured, admin }, &stopped)?;
-        Ok(Self { url, tls_url, control, signaling, node, stop, secure, edges })
+        let bound = Bound { edge, secured, admin, turn: None };
+        let (secure, edges) = behind.open(config, bound, &stopped)?;
+        Ok(Self { url, tls_url, control, signaling, node, turn, stop, secure, edges })
+    }
+
+    /// Where clients reach TURN, best first.
+    pub(crate) fn turn_urls(&self) -> &[String] {
+        self.turn.as_ref().map_or(&[], |turn| turn.urls())
     }
 
     /// Looks at files that may have changed.
@@ -200,11 +223,21 @@ impl Server {
     }
 }
 
+fn tell_notes(notes: &[Note]) {
+    for note in notes {
+        match note {
+            Note::Info(note) => tracing::info!("{note}"),
+            Note::Warning(note) => tracing::warn!("{note}"),
+        }
+    }
+}
+
 /// Bound listeners.
 struct Bound {
     edge: Edge,
     secured: Option<(Edge, CertificateSource)>,
     admin: Option<Edge>,
+    turn: Option<Port>,
 }
 
 impl Bound {
@@ -225,7 +258,8 @@ impl Bound {
         if let Some(admin) = &admin {
             tracing::info!(admin = %admin.address(), "the operator's doors are bound");
         }
-        Ok(Self { edge, secured, admin })
+        let turn = Port::bind(config.media.bind, &config.turn, names.turn).await?;
+        Ok(Self { edge, secured, admin, turn })
     }
 }
 
@@ -234,6 +268,7 @@ struct Behind<'a> {
     doors: Router,
     operator: Router,
     media: NodeHandle,
+    turn: Option<Streams>,
     metrics: Metrics,
     url: &'a str,
     tls_url: Option<&'a str>,
@@ -247,8 +282,8 @@ impl Behind<'_> {
         bound: Bound,
         stopped: &watch::Receiver<bool>,
     ) -> anyhow::Result<(Option<Secure>, Vec<JoinHandle<()>>)> {
-        let Bound { edge, secured, admin } = bound;
-        let Self { doors, operator, media, metrics, url, tls_url } = self;
+        let Bound { edge, secured, admin, turn: _ } = bound;
+        let Self { doors, operator, media, turn, metrics, url, tls_url } = self;
         let counters = metrics.edge()?;
         let policy = http::content_security_policy(url);
         let proxies = config.proxies.trust();
@@ -271,7 +306,7 @@ impl Behind<'_> {
             plain,
             secure: http::strict(doors, config.tls.hsts),
             tls: None,
-            turn: None,
+            turn,
             media: config.media.tcp.then_some(media),
             crowd: Crowd::new(places, one, proxies.clone()),
             metrics: metrics.clone(),
@@ -428,6 +463,7 @@ fn start_node(
     media: &Media,
     advertise: Vec<IpAddr>,
     shared_tcp: Option<u16>,
+    outlets: Outlets,
     names: Names,
 ) -> anyhow::Result<(Node, mpsc::Receiver<Event>)> {
     let shards = match media.shards {
@@ -441,7 +477,7 @@ fn start_node(
         tcp: media.tcp,
         advertise,
         shared_tcp: shared_tcp.filter(|_| media.tcp),
-        outlets: Outlets::default(),
+        outlets,
         relay: bedside_signaling::livekit::data::relay,
         commands: COMMANDS,
         events: EVENTS,

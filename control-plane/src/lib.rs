@@ -135,8 +135,6 @@ pub struct ControlConfig {
     pub keys: Vec<KeyPair>,
     /// Where people's browsers find us (`https://host[:port]`); links and room URLs begin with it.
     pub public_url: String,
-    /// Told in the answer to a join; empty = none.
-    pub ice_servers: Vec<IceServerView>,
     /// Is a room that is no consultation made when somebody joins it?
     pub auto_create: bool,
     /// Life of the room tokens.
@@ -212,7 +210,6 @@ impl Default for ControlConfig {
             database_url: String::new(),
             keys: Vec::new(),
             public_url: "http://127.0.0.1:8000".to_owned(),
-            ice_servers: Vec::new(),
             auto_create: false,
             room_token_ttl: Duration::from_secs(600),
             allowed_origins: Vec::new(),

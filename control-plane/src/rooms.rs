@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use bedside_signaling::ice::IceServer;
 use bedside_signaling::token::{RoomToken, VideoGrant};
 use bedside_signaling::{LeaveReason, Signaling};
 
 use crate::consultation::{Consultation, Mode, Person};
-use crate::{KeyPair, Private};
+use crate::{IceServerView, KeyPair, Private, RoomAccess};
 
 /// Every consultation's room is named so, and no other room may be.
 const ROOM_PREFIX: &str = "consultation-";
@@ -28,6 +29,18 @@ impl Rooms {
         if self.own.set(signaling).is_err() {
             tracing::warn!("signaling was attached twice; the first one stays");
         }
+    }
+
+    /// STUN and TURN servers for who may come in now.
+    pub(crate) fn ice_servers(&self, access: &RoomAccess) -> Vec<IceServerView> {
+        let Some(signaling) = self.own.get() else { return Vec::new() };
+        let servers = signaling.ice_servers(&access.room_name, access.identity.reveal());
+        let view = |server: IceServer| IceServerView {
+            urls: server.urls,
+            username: server.username,
+            credential: server.credential.reveal().clone(),
+        };
+        servers.into_iter().map(view).collect()
     }
 
     /// Open rooms, and the people in them.

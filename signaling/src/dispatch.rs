@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bedside_sfu::core::api::{
-    Command, Event, LeaveReason, NodeEvent, ParticipantSid, Private, RoomKey, RoomSnapshot,
-    SessionEvent, SessionKey,
+    Command, Event, LeaveReason, NodeEvent, ParticipantSid, ParticipantState, Private, RoomKey,
+    RoomSnapshot, SessionEvent, SessionKey,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -231,9 +231,23 @@ impl Shared {
 
     fn to_books(&self, room: RoomKey, event: NodeEvent) {
         let mut state = self.state();
-        if let Some(fact) = state.directory.apply(room, event) {
-            self.tell(&mut state, fact);
+        let Some(fact) = state.directory.apply(room, event) else { return };
+        match &fact {
+            Fact::Participant { room, info } => match info.state {
+                ParticipantState::Joined | ParticipantState::Active => {
+                    self.config.ice_servers.present(room, info);
+                }
+                ParticipantState::Disconnected(_) => self.config.ice_servers.left(&info.sid),
+            },
+            // Whoever was in it when its code failed has left without a word.
+            Fact::RoomFinished { .. } | Fact::Snapshot { .. } => self.count_heads(&state),
+            Fact::RoomStarted { .. } | Fact::Reachable { .. } | Fact::Measured { .. } => {}
         }
+        self.tell(&mut state, fact);
+    }
+
+    fn count_heads(&self, state: &State) {
+        self.config.ice_servers.all(&mut state.directory.people());
     }
 
     /// Hands on a fact, or a snapshot of everything where facts were lost before.
@@ -258,6 +272,7 @@ impl Shared {
         for seat in state.sessions.values().filter(|seat| of_shard(seat.room)) {
             seat.cut.send_replace(Some(Cut::Resume));
         }
+        self.count_heads(&state);
         let fact = state.directory.snapshot();
         self.tell(&mut state, fact);
     }

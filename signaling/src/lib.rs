@@ -20,6 +20,7 @@
 
 pub mod counters;
 pub mod engine;
+pub mod ice;
 pub mod limits;
 pub mod livekit;
 pub mod quirks;
@@ -38,6 +39,7 @@ use tokio::sync::mpsc;
 use crate::counters::SignalingCounters;
 use crate::dispatch::Shared;
 use crate::engine::Engine;
+use crate::ice::{IceServer, IceServers, NoIceServers};
 use crate::rooms::{Doorkeeper, Fact};
 use crate::token::{KeyPair, RoomToken};
 
@@ -46,24 +48,13 @@ pub use bedside_sfu::core::api::{
     LeaveReason, ParticipantInfo, ParticipantSid, ParticipantState, Private, Stay,
 };
 
-/// A STUN or TURN server that clients are told of.
-#[derive(Clone, Debug, Default)]
-pub struct IceServer {
-    /// `turn:…`, `turns:…`, `stun:…`.
-    pub urls: Vec<String>,
-    /// Name for TURN.
-    pub username: String,
-    /// Password for TURN.
-    pub credential: Private<String>,
-}
-
 /// How signaling is set up.
 #[derive(Clone, Debug)]
 pub struct SignalingConfig {
     /// Keys that room tokens are verified with; the first one signs ours.
     pub keys: Vec<KeyPair>,
-    /// Told to every client; empty = none.
-    pub ice_servers: Vec<IceServer>,
+    /// What clients are told of STUN and TURN.
+    pub ice_servers: Arc<dyn IceServers>,
     /// How often clients are to ping (whole seconds, at least one).
     pub ping_interval: Duration,
     /// After how long without an answer clients give up (whole seconds, at least one).
@@ -82,7 +73,7 @@ impl Default for SignalingConfig {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
-            ice_servers: Vec::new(),
+            ice_servers: Arc::new(NoIceServers),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(15),
             allowed_origins: Vec::new(),
@@ -164,6 +155,11 @@ impl Signaling {
     /// Closes every room with [`LeaveReason::ServerShutdown`] and refuses everybody from now on.
     pub fn shutdown(&self) {
         self.shared.shutdown();
+    }
+
+    /// STUN and TURN servers for somebody who was just given a token for a room.
+    pub fn ice_servers(&self, room: &str, identity: &str) -> Vec<IceServer> {
+        self.shared.config.ice_servers.for_bearer(room, identity)
     }
 
     /// Open rooms, and participants in them.

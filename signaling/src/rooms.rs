@@ -233,6 +233,13 @@ impl Directory {
         }
     }
 
+    /// Everybody in every room.
+    pub(crate) fn people(&self) -> impl Iterator<Item = (&str, &ParticipantInfo)> {
+        self.rooms
+            .iter()
+            .flat_map(|(name, room)| room.participants.values().map(|info| (name.as_str(), info)))
+    }
+
     /// Everything, for [`Fact::Snapshot`].
     pub(crate) fn snapshot(&self) -> Fact {
         let rooms = self.rooms.iter().map(|(name, room)| {

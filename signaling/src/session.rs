@@ -55,8 +55,6 @@ pub struct Opening {
     pub offer: Option<lk::SessionDescription>,
     /// What the client believes, where it came within the resume.
     pub sync_state: Option<lk::SyncState>,
-    /// STUN and TURN servers to tell.
-    pub ice_servers: Vec<lk::IceServer>,
     /// Seconds between a client's pings.
     pub ping_interval: i32,
     /// Seconds after which a client gives up.
@@ -115,6 +113,8 @@ pub enum Tally {
 #[derive(Debug)]
 pub struct Session {
     opening: Opening,
+    /// STUN and TURN servers to tell.
+    ice_servers: Vec<lk::IceServer>,
     started: Instant,
     stage: Stage,
     outputs: VecDeque<Output>,
@@ -152,6 +152,7 @@ impl Session {
         Self {
             opening,
             started: now,
+            ice_servers: Vec::new(),
             stage: Stage::Waiting,
             outputs: VecDeque::new(),
             pace: Pace::new(now),
@@ -161,6 +162,17 @@ impl Session {
             pending_tracks: 0,
             pending_updates: BTreeMap::new(),
         }
+    }
+
+    /// The participant that it comes back to.
+    pub const fn resumes(&self) -> Option<&ParticipantSid> {
+        self.opening.resume.as_ref()
+    }
+
+    /// What the first message is to say of STUN and TURN. Their credentials name the participant,
+    /// which is known only when the engine has answered.
+    pub fn tell_ice_servers(&mut self, servers: Vec<lk::IceServer>) {
+        self.ice_servers = servers;
     }
 
     /// The next thing to do.
@@ -304,7 +316,7 @@ impl Session {
             room: Some(convert::room(room)),
             participant: Some(convert::participant(&me)),
             other_participants: others.iter().map(convert::participant).collect(),
-            ice_servers: self.opening.ice_servers.clone(),
+            ice_servers: std::mem::take(&mut self.ice_servers),
             ping_interval: self.opening.ping_interval,
             ping_timeout: self.opening.ping_timeout,
             server_version: SERVER_VERSION.into(),
@@ -344,8 +356,9 @@ impl Session {
         };
         self.open(now, me.clone());
         self.count(Tally::Resumed);
+        let ice_servers = std::mem::take(&mut self.ice_servers);
         self.tell(Tell::Reconnect(lk::ReconnectResponse {
-            ice_servers: self.opening.ice_servers.clone(),
+            ice_servers,
             server_info: Some(server_info()),
             last_message_seq,
             ..lk::ReconnectResponse::default()

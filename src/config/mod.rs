@@ -30,6 +30,7 @@ mod rooms;
 mod tests;
 mod timers;
 mod tls;
+mod turn;
 mod vault;
 mod video;
 mod webhooks;
@@ -59,6 +60,7 @@ pub(crate) use rabbitmq::RabbitMq;
 pub(crate) use rooms::Rooms;
 pub(crate) use timers::Timers;
 pub(crate) use tls::{Acme, CertificateSource, Tls};
+pub(crate) use turn::Turn;
 pub(crate) use vault::Vault;
 pub(crate) use video::Video;
 pub(crate) use webhooks::Webhook;
@@ -115,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) timers: Timers,
     /// The port that gets through, and its certificate.
     pub(crate) tls: Tls,
+    /// The relay for networks that let no UDP out.
+    pub(crate) turn: Turn,
     /// Where secrets are kept.
     pub(crate) vault: Vault,
     /// The switch of the older deployments.
@@ -152,6 +156,7 @@ impl Default for Config {
             rabbitmq: RabbitMq::default(),
             timers: Timers::default(),
             tls: Tls::default(),
+            turn: Turn::default(),
             kafka: Kafka::default(),
             vault: Vault::default(),
             video: Video::default(),

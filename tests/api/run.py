@@ -41,6 +41,7 @@ class Server:
             "BEDSIDE_HTTP__LISTEN": "127.0.0.1:0",
             "BEDSIDE_MEDIA__BIND": "127.0.0.1",
             "BEDSIDE_MEDIA__PORT": "0",
+            "BEDSIDE_TURN__PORT": "0",
             "BEDSIDE_LOG__FILTER": "info",
             "DATABASE_URL": f"sqlite:{folder}/clinic.db",
         }

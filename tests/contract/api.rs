@@ -112,7 +112,13 @@ fn a_join_answers_with_the_promised_fields_only() {
     ];
     assert_eq!(keys(&joined), expected);
     assert_eq!((&joined["identity"], &joined["participantType"]), (&"dr".into(), &"DOCTOR".into()));
-    assert_eq!((&joined["iceServers"], &joined["provider"]), (&json!([]), &"own".into()));
+    assert_eq!(joined["provider"], "own");
+    let [relay] = joined["iceServers"].as_array().unwrap().as_slice() else { panic!("{joined}") };
+    assert_eq!(keys(relay), ["credential", "urls", "username"]);
+    let urls: Vec<String> = relay["urls"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(urls, server.turn_urls());
+    assert!(urls[0].starts_with("turn:127.0.0.1:") && urls[0].ends_with("?transport=udp"));
+    assert!(urls[1].ends_with("?transport=tcp"), "{urls:?}");
     assert_eq!(
         (&joined["url"], &joined["roomName"]),
         (&format!("ws://{}", server.address).into(), &room.into())

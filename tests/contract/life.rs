@@ -122,6 +122,7 @@ fn a_database_that_is_not_there_is_told() {
                 ("BEDSIDE_API_SECRET", "0123456789abcdef0123456789abcdef"),
                 ("BEDSIDE_HTTP__LISTEN", "127.0.0.1:0"),
                 ("BEDSIDE_MEDIA__PORT", "0"),
+                ("BEDSIDE_TURN__PORT", "0"),
                 ("DATABASE_URL", url),
             ],
         );

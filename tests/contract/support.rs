@@ -82,6 +82,7 @@ impl Server {
             ("BEDSIDE_HTTP__LISTEN", "127.0.0.1:0"),
             ("BEDSIDE_MEDIA__BIND", "127.0.0.1"),
             ("BEDSIDE_MEDIA__PORT", "0"),
+            ("BEDSIDE_TURN__PORT", "0"),
             ("DATABASE_URL", &database),
         ];
         all.extend(variables);
@@ -94,6 +95,11 @@ impl Server {
         server.address = at.parse().unwrap();
         server.wait_for_log("ready");
         server
+    }
+
+    /// What the demo says of TURN.
+    pub(crate) fn turn_urls(&self) -> Vec<String> {
+        serde_json::from_value(self.ready["turn_urls"].clone()).unwrap()
     }
 
     pub(crate) fn log(&self) -> String {

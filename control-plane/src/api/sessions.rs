@@ -265,7 +265,7 @@ pub(crate) async fn join(
     Ok(match joined {
         Joined::Room(access) => {
             state.control.tell_token(&consultation, &user_id);
-            let ice_servers = state.control.config.ice_servers.clone();
+            let ice_servers = state.control.rooms.ice_servers(&access);
             Json(RoomAnswer::new(&access, ice_servers)).into_response()
         }
         Joined::Waiting { position } => {

@@ -16,9 +16,9 @@ use super::problem::Problem;
 use super::video_bodies::{EndVideoConsultation, GenerateVideoToken};
 use super::video_view::{VideoConsultation, VideoToken};
 use super::video_words::{USER, Words};
-use crate::ControlPlane;
 use crate::access::Caller;
 use crate::consultation::Consultation;
+use crate::{ControlPlane, Joined};
 
 /// The answer of most calls here.
 pub(super) type Call = Result<Json<VideoConsultation>, Problem>;
@@ -49,7 +49,10 @@ pub(super) async fn token_of(
     let acting = acting(caller, consultation, words, USER)?;
     let joined = enter(state, caller, consultation, &acting).await?;
     let (status, arrival) = arrival(state, consultation, &acting, &joined).await?;
-    let ice_servers = state.control.config.ice_servers.clone();
+    let ice_servers = match &joined {
+        Joined::Room(access) => state.control.rooms.ice_servers(access),
+        Joined::Waiting { .. } => Vec::new(),
+    };
     Ok((status, Json(VideoToken::new(&arrival, ice_servers))).into_response())
 }
 

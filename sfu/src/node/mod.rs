@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 pub use self::collect::Collect;
 use self::relay::{Hatch, Outlet};
-pub use self::relay::{Outlets, RelayInlet, RelayOutlet};
+pub use self::relay::{Outlets, RelayInlet, RelayOutlet, RelayQueue};
 pub use self::socket::{Batch, Datagram, ImpossibleSource, Socket};
 use self::tcp::{Door, House, Inbound, Tcp};
 use crate::core::api::{Command, Event, RelayFn, RoomKey, SessionKey};

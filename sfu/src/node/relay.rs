@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,7 +15,9 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use crossbeam_queue::ArrayQueue;
 
-use super::Gate;
+use nix::poll::{PollFd, PollFlags, ppoll};
+
+use super::{Gate, StartError};
 use crate::core::api::{Input, Path, Transmit};
 
 /// Parcels that may wait for a shard.
@@ -249,6 +252,37 @@ impl Clone for RelayInlet {
     /// A way in of its own; what was gathered stays with the first.
     fn clone(&self) -> Self {
         Self { shards: self.shards.iter().map(|(hatch, _)| (Arc::clone(hatch), None)).collect() }
+    }
+}
+
+/// A shard's end of the inlets without the shard: to measure what relaying itself costs.
+#[derive(Debug)]
+pub struct RelayQueue {
+    hatch: Arc<Hatch>,
+}
+
+impl RelayQueue {
+    /// A queue for what is sent to a media address with this port.
+    pub fn open(port: u16) -> Result<(RelayInlet, Self), StartError> {
+        let (commands, _nobody) = std::sync::mpsc::sync_channel(1);
+        let hatch = Arc::new(Hatch::new(port, Arc::new(Gate::new(commands)?)));
+        Ok((RelayInlet::new(&[Arc::clone(&hatch)]), Self { hatch }))
+    }
+
+    /// Shows everything that waits, and waits until there is something, as a shard does.
+    pub fn take(&self, mut show: impl FnMut(Input<'_>)) {
+        let gate = &self.hatch.gate;
+        while self.hatch.is_empty() {
+            gate.asleep.store(true, Ordering::SeqCst);
+            if self.hatch.is_empty() {
+                let mut bell = [PollFd::new(gate.bell.as_fd(), PollFlags::POLLIN)];
+                // An error (a signal) ends the wait early, which is harmless.
+                let _ = ppoll(&mut bell, None, None);
+                let _ = gate.bell.read();
+            }
+            gate.asleep.store(false, Ordering::SeqCst);
+        }
+        while self.hatch.take(&mut show).is_some() {}
     }
 }
 

@@ -18,9 +18,9 @@ use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::v1::Entry;
-use crate::IceServer;
 use crate::dispatch::{Cut, Place, Shared};
 use crate::engine::Busy;
+use crate::ice::IceServer;
 use crate::limits;
 use crate::rooms::DoorRefusal;
 use crate::session::{Opening, Output, Session, Tally};
@@ -143,6 +143,15 @@ impl Task {
                 Err(_) => self.session.busy(),
             }
             return;
+        }
+        let participant = match &event {
+            SessionEvent::Joined { me, .. } => Some(me.sid.clone()),
+            SessionEvent::Resumed { .. } => self.session.resumes().cloned(),
+            _ => None,
+        };
+        if let Some(participant) = participant {
+            let servers = self.shared.config.ice_servers.for_participant(&participant);
+            self.session.tell_ice_servers(servers.iter().map(ice_server).collect());
         }
         self.session.handle_event(now, event);
     }
@@ -284,7 +293,6 @@ fn opening(shared: &Shared, entry: &mut Entry) -> Opening {
         add_tracks: std::mem::take(&mut request.add_track_requests),
         offer: request.publisher_offer.take(),
         sync_state: request.sync_state.take(),
-        ice_servers: config.ice_servers.iter().map(ice_server).collect(),
         ping_interval: seconds(config.ping_interval),
         ping_timeout: seconds(config.ping_timeout),
         simulate: config.allow_simulate,

@@ -16,6 +16,11 @@ export interface Demo {
   api_key: string;
   api_secret: string;
   api_token: string;
+  turn_urls: string[];
+  /** With `--tls-port`: the address with TLS, its authority's certificate, and its key's fingerprint. */
+  tls_url?: string;
+  ca_file?: string;
+  spki_sha256?: string;
   process: ChildProcess;
   /** What the server logged, for the message of a failing test. */
   log: string[];

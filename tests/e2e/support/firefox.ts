@@ -47,12 +47,23 @@ export class Firefox implements Evaluates {
       ([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});`,
     );
     fs.writeFileSync(path.join(profile, 'user.js'), lines.join('\n'));
-    const args = ['--headless', '--marionette', '--no-remote', '--profile', profile, 'about:blank'];
+    const args = ['--headless', '--marionette', '--remote-allow-system-access', '--no-remote', '--profile', profile, 'about:blank'];
     const child = spawn('firefox-esr', args, { stdio: 'ignore', env: { ...process.env, HOME: profile } });
     const browser = new Firefox(child, await connect(port), profile);
     await browser.command('WebDriver:NewSession', { capabilities: {} });
     await browser.command('WebDriver:SetTimeouts', { script: 60_000 });
     return browser;
+  }
+
+  /** Trusts an authority, given as PEM. */
+  async trust(pem: string): Promise<void> {
+    const script = `
+      const certificates = Cc['@mozilla.org/security/x509certdb;1'].getService(Ci.nsIX509CertDB);
+      certificates.addCertFromBase64(arguments[0], 'C,C,C');`;
+    const args = [pem.replace(/-----[A-Z ]+-----|\s/g, '')];
+    await this.command('Marionette:SetContext', { value: 'chrome' });
+    await this.command('WebDriver:ExecuteScript', { script, args });
+    await this.command('Marionette:SetContext', { value: 'content' });
   }
 
   async goto(url: string): Promise<void> {

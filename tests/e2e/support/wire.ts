@@ -12,9 +12,9 @@ export class Wire {
   #tunnels = 0;
   #cut = false;
 
-  private constructor(server: http.Server) {
+  private constructor(server: http.Server, host: string) {
     this.#server = server;
-    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    this.url = `http://${host}:${(server.address() as AddressInfo).port}`;
     server.on('connection', (socket) => this.#keep(socket));
     server.on('connect', (request, socket, head) => {
       this.#tunnel(request.url ?? '', socket as Socket, head);
@@ -22,10 +22,12 @@ export class Wire {
     server.on('request', (request, response) => this.#forward(request, response));
   }
 
-  static async open(): Promise<Wire> {
+  /** `host` may be an address that comes later. */
+  static async open(host = '127.0.0.1'): Promise<Wire> {
     const server = http.createServer();
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return new Wire(server);
+    // Bound to all: a namespace's address may not be there yet.
+    await new Promise<void>((resolve) => server.listen(0, host === '127.0.0.1' ? host : '0.0.0.0', resolve));
+    return new Wire(server, host);
   }
 
   /** How many tunnels were ever opened: to see that the page's sockets really pass here. */

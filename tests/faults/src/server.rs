@@ -34,6 +34,7 @@ impl Server {
             ("BEDSIDE_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{http}")),
             ("BEDSIDE_MEDIA__BIND".to_owned(), "127.0.0.1".to_owned()),
             ("BEDSIDE_MEDIA__PORT".to_owned(), "0".to_owned()),
+            ("BEDSIDE_TURN__PORT".to_owned(), "0".to_owned()),
             ("BEDSIDE_LOG__FILTER".to_owned(), "warn".to_owned()),
         ];
         variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
