@@ -5,14 +5,16 @@
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bedside_sfu::core::api::{Grant, LeaveReason};
 use bedside_sfu::node::{Node, NodeConfig, Outlets};
+use bedside_signaling::ice::{IceServer, IceServers};
 use bedside_signaling::livekit::data;
 use bedside_signaling::rooms::{Doorkeeper, RoomPlan};
-use bedside_signaling::{Signaling, SignalingConfig};
+use bedside_signaling::{ParticipantInfo, ParticipantSid, Signaling, SignalingConfig};
 use livekit_protocol as lk;
 use livekit_protocol::signal_request::Message as Said;
 use livekit_protocol::signal_response::Message as Tell;
@@ -32,7 +34,49 @@ struct Real {
     address: SocketAddr,
     signaling: Signaling,
     door: Arc<Door>,
+    relays: Arc<Relays>,
     _node: Node,
+}
+
+/// Notes what it is told, and tells everybody another name each time.
+#[derive(Debug, Default)]
+struct Relays {
+    asked: AtomicU32,
+    told: Mutex<Vec<String>>,
+}
+
+impl Relays {
+    fn note(&self, what: String) {
+        let mut told = self.told.lock().unwrap();
+        // Told again at every change.
+        if !told.contains(&what) {
+            told.push(what);
+        }
+    }
+}
+
+impl IceServers for Relays {
+    fn for_participant(&self, participant: &ParticipantSid) -> Vec<IceServer> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        let username = format!("{number}:{}", participant.0);
+        vec![IceServer { username, ..IceServer::default() }]
+    }
+
+    fn for_bearer(&self, room: &str, identity: &str) -> Vec<IceServer> {
+        vec![IceServer { username: format!("{room}/{identity}"), ..IceServer::default() }]
+    }
+
+    fn present(&self, room: &str, participant: &ParticipantInfo) {
+        self.note(format!("{} is in {room}", participant.sid.0));
+    }
+
+    fn left(&self, participant: &ParticipantSid) {
+        self.note(format!("{} has left", participant.0));
+    }
+
+    fn all(&self, there: &mut dyn Iterator<Item = (&str, &ParticipantInfo)>) {
+        self.note(format!("{} are there", there.count()));
+    }
 }
 
 impl Real {
@@ -55,14 +99,17 @@ impl Real {
         let keeper: Arc<dyn Doorkeeper> = Arc::clone(&door) as _;
         let (facts, mut told) = mpsc::channel(1_024);
         tokio::spawn(async move { while told.recv().await.is_some() {} });
-        let config = SignalingConfig { keys: vec![keys()], ..SignalingConfig::default() };
+        let relays = Arc::new(Relays::default());
+        let ice_servers = Arc::clone(&relays) as _;
+        let config =
+            SignalingConfig { keys: vec![keys()], ice_servers, ..SignalingConfig::default() };
         let signaling = Signaling::new(config, node.handle(), keeper, facts);
         let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = signaling.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         tokio::spawn(signaling.clone().run(events));
-        Self { address, signaling, door, _node: node }
+        Self { address, signaling, door, relays, _node: node }
     }
 
     /// Joins with an offer inside, as browsers do; the answer comes with it.
@@ -298,4 +345,31 @@ async fn closing_a_room_ends_it_for_everybody() {
     assert!(join.other_participants.is_empty());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(real.signaling.size(), (1, 1));
+}
+
+#[tokio::test]
+async fn relays_know_who_is_there_and_each_session_gets_fresh_names() {
+    let real = Real::open().await;
+    let (ann, join, _) = real.join("ann").await;
+    let sid = join.participant.unwrap().sid;
+    assert_eq!(join.ice_servers[0].username, format!("0:{sid}"));
+    let mut back = connect(real.address, &ward("ann"), &resume_request(&sid)).await.unwrap();
+    let Tell::Reconnect(again) = back.next().await else { panic!("no reconnect first") };
+    assert_eq!(again.ice_servers[0].username, format!("1:{sid}"));
+    drop(ann);
+    assert_eq!(real.signaling.ice_servers("ward", "bob")[0].username, "ward/bob");
+    let heard = |wanted: String| {
+        let relays = Arc::clone(&real.relays);
+        async move {
+            while !relays.told.lock().unwrap().contains(&wanted) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    heard(format!("{sid} is in ward")).await;
+    assert!(!real.relays.told.lock().unwrap().contains(&format!("{sid} has left")));
+    assert!(real.signaling.remove("ward", "ann", LeaveReason::ParticipantRemoved));
+    heard(format!("{sid} has left")).await;
+    assert!(real.signaling.close_room("ward", LeaveReason::RoomDeleted));
+    heard("0 are there".to_owned()).await;
 }
