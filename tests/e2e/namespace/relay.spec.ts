@@ -14,7 +14,7 @@ import { Wire } from '../support/wire.js';
 
 const address = '10.77.0.1';
 const name = 'bedside.test';
-const resolver = `--host-resolver-rules=MAP ${name} ${address}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE ${address}`;
+const resolver = `--host-resolver-rules=MAP ${name} ${address}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE ${address}, EXCLUDE 10.78.0.1`;
 const secured = ['--host', address, '--tls-port', '443', '--tls-name', name];
 
 test('Firefox has its call by relays over UDP, TCP and TLS alone', async () => {
@@ -93,14 +93,13 @@ async function behind(open: string, proxy: Wire | undefined, check: (used: { pro
       nft "add chain inet wall in { type filter hook input priority 0 ; }"
       nft add rule inet wall in iifname gate ${open} accept
       nft add rule inet wall in iifname gate counter drop`);
-    demo = await startDemo({ args: secured });
+    demo = await startDemo({ args: secured, env: { BEDSIDE_HTTP__PUBLIC_URL: `https://${name}` } });
     const args = [resolver, `--ignore-certificate-errors-spki-list=${demo.spki_sha256}`];
     const inside = { executable: path.join(import.meta.dirname, '../links/chromium'), env: { E2E_INSIDE: ward } };
     const proxied = proxy ? { proxy: proxy.url } : {};
     for (let person = 0; person < 2; person += 1) browsers.push(await launch({ args, ...inside, ...proxied }));
-    const secure = (link: string) => link.replace(demo!.url, demo!.tls_url!);
-    const { page: patient } = await openPage(browsers[0]!, secure(demo.patient_link));
-    const { page: doctor } = await openPage(browsers[1]!, secure(demo.doctor_link));
+    const { page: patient } = await openPage(browsers[0]!, demo.patient_link);
+    const { page: doctor } = await openPage(browsers[1]!, demo.doctor_link);
     const me = await nameOf(patient);
     await enterWaitingRoom(patient);
     await admit(doctor, me);
