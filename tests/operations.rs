@@ -244,7 +244,7 @@ async fn who_stops_gives_its_leases_back() {
         ("BEDSIDE_RABBITMQ__HOST", "127.0.0.1".to_owned()),
         ("BEDSIDE_RABBITMQ__PORT", "1".to_owned()),
     ];
-    let mut server = started(&url, &broker).await;
+    let server = started(&url, &broker).await;
     create(&server).await;
     let pool = sqlx::SqlitePool::connect(&url).await.expect("the database");
     let leases = async || sqlx::query_scalar::<_, i64>(LEASES).fetch_one(&pool).await.expect("one");
