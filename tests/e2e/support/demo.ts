@@ -30,6 +30,8 @@ export interface Demo {
 export interface DemoOptions {
   /** The synthetic patient joins too. */
   bot?: boolean;
+  /** With relays. Without them a test knows which way media takes; `--tls-port` asks for them too. */
+  turn?: boolean;
   /** More arguments for `bedside demo`. */
   args?: string[];
   env?: Record<string, string>;
@@ -40,6 +42,7 @@ export interface DemoOptions {
 export async function startDemo(options: DemoOptions = {}): Promise<Demo> {
   const args = ['demo', '--json', '--port', '0', '--media-port', '0', ...(options.args ?? [])];
   if (!options.bot) args.push('--no-bot');
+  if (!options.turn && !args.includes('--tls-port')) args.push('--turn-port', '0');
   const [command = binary, ...rest] = [...(options.under ?? []), binary, ...args];
   const child = spawn(command, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
