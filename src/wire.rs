@@ -243,16 +243,16 @@ struct Bound {
 impl Bound {
     async fn bind(config: &Config, names: Names) -> anyhow::Result<Self> {
         let secured = config.secured()?;
-        let edge = Edge::bind(config.http.listen, names.http).await?;
+        let edge = Edge::bind(config.http.listen, names.http)?;
         let secured = match secured {
-            Some((listen, source)) => Some((Edge::bind(listen, names.tls).await?, source)),
+            Some((listen, source)) => Some((Edge::bind(listen, names.tls)?, source)),
             None => None,
         };
         if let Some((edge, _)) = &secured {
             tracing::info!(tls = %edge.address(), "the port that gets through is bound");
         }
         let admin = match config.admin.listen {
-            Some(address) => Some(Edge::bind(address, "admin.listen").await?),
+            Some(address) => Some(Edge::bind(address, "admin.listen")?),
             None => None,
         };
         if let Some(admin) = &admin {

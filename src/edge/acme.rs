@@ -235,8 +235,9 @@ fn proof(name: &str, digest: &[u8]) -> Result<CertifiedKey, OrderError> {
     params.custom_extensions.push(CustomExtension::new_acme_identifier(digest));
     let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    CertifiedKey::from_der(vec![certificate.der().clone()], key, &default_provider())
-        .map_err(OrderError::Proof)
+    let key = default_provider().key_provider.load_private_key(key).map_err(OrderError::Proof)?;
+    // Not compared with its key: it is critical that it is a proof, and rustls reads no such thing.
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }
 
 /// What the authority says against us.

@@ -19,8 +19,8 @@ use super::counters::EdgeCounters;
 const LOOK: Duration = Duration::from_secs(2);
 /// A chain longer than this is no certificate.
 const FILE_BYTES: u64 = 1 << 20;
-/// Who is not told of it by then has forgotten it.
-const SOON: Duration = Duration::from_secs(7 * 86_400);
+/// Time enough to do something about it.
+const SOON: Duration = Duration::from_secs(3 * 86_400);
 
 /// What is wrong with a certificate or its key.
 #[derive(Debug, thiserror::Error)]
@@ -230,7 +230,7 @@ impl Files {
 /// Says so where the end is near.
 pub(super) fn warn_if_ending(certificate: &Certificate, now: SystemTime) {
     if certificate.until() <= now + SOON {
-        tracing::warn!("the certificate ends within a week");
+        tracing::warn!("the certificate ends within three days");
     }
 }
 

@@ -20,6 +20,7 @@ mod tests;
 mod tls;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use axum::Router;
 use bedside_sfu::node::NodeHandle;
 use bedside_turn::Streams;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::counters::{EdgeCounters, Expiry};
@@ -43,6 +44,9 @@ use crate::metrics::Metrics;
 
 /// After an error of the listener (no descriptors left), not at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait to be taken: the usual 1,024 are soon full when many come at once, and who does
+/// not fit asks again only after a second.
+const BACKLOG: u32 = 4096;
 /// Files that a process should be able to open; what it may open at the most may be less.
 const FILES: u64 = 65_536;
 
@@ -76,9 +80,8 @@ pub(crate) struct Doors {
 
 impl Edge {
     /// Binds; `flag` is what the error tells the person to change.
-    pub(crate) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
+    pub(crate) fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Self> {
+        let listener = listen(address)
             .with_context(|| format!("{address} (TCP) cannot be bound: change {flag}"))?;
         let address = listener.local_addr().context("the listener has no address")?;
         Ok(Self { listener, address })
@@ -130,6 +133,14 @@ impl Edge {
         let local = stream.local_addr().unwrap_or(self.address);
         Some(Connection::new(stream, remote, local, Arc::clone(doors), seat))
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    // Not refused because of connections of the one before us that are still being forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Connections that the process can afford: of the files that it may open, some belong to media, the

@@ -18,6 +18,7 @@ import { isFinal, Problem } from '../api';
 import { CAMERA, MICROPHONE, type StartMedia } from '../media/preview';
 import { type Device, deviceProblem } from '../media/problem';
 import type { JoinAnswer, RoomAccess } from '../types';
+import { roomAddress } from './address';
 import type { CallModel, Picture, RemotePerson, Self, Trouble } from './model';
 import { type Gone, meaningOf, type Phase, type PhaseEvent, rejoinPause, step } from './phase';
 import { type LinkSample, linkIsWeak, readLink, Standstill } from './quality';
@@ -172,7 +173,7 @@ export class Call implements CallModel {
     const { access, media } = this.#options;
     this.wanted.value = { microphone: media.microphone !== null, camera: media.camera !== null };
     try {
-      await this.#room.connect(access.url, access.accessToken);
+      await this.#room.connect(roomAddress(access.url), access.accessToken);
     } catch {
       this.#stopHandedOver();
       this.#lose();
@@ -282,7 +283,7 @@ export class Call implements CallModel {
           this.#finish('removed');
           return;
         }
-        await this.#room.connect(answer.access.url, answer.access.accessToken);
+        await this.#room.connect(roomAddress(answer.access.url), answer.access.accessToken);
         await this.#republish();
         return;
       } catch (error) {
