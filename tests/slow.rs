@@ -72,6 +72,7 @@ impl Demo {
     }
 
     /// Does something and asks for its health all the while; then nothing of it may be left.
+    #[expect(clippy::print_stdout, reason = "how long answers take is told, not judged")]
     fn bears(&self, what: &str, harm: impl FnOnce()) {
         let before = self.descriptors();
         let over = AtomicBool::new(false);

@@ -32,7 +32,7 @@ async fn traffic(site: &Site, stop: &watch::Sender<bool>) -> u64 {
 
 #[tokio::test]
 async fn files_are_read_again_when_they_change_while_people_come() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let first = shown(&site).await;
     assert_eq!(first, written(&site.made));
     let (stop, _) = watch::channel(false);
@@ -55,7 +55,7 @@ async fn files_are_read_again_when_they_change_while_people_come() {
 
 #[tokio::test]
 async fn a_bad_file_keeps_the_old_certificate() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let first = shown(&site).await;
     let (chain, key) = (&site.made.certificate, &site.made.key);
     let good = [std::fs::read(chain).unwrap(), std::fs::read(key).unwrap()];

@@ -29,7 +29,7 @@ async fn send(site: &Site, bytes: &[u8]) -> TcpStream {
 
 #[tokio::test]
 async fn strangers_are_cut_off_at_once() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let stun = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let framed = [&[0, 20][..], &stun].concat();
     // Neither TURN nor media is served here.
@@ -47,7 +47,7 @@ async fn strangers_are_cut_off_at_once() {
 
 #[tokio::test]
 async fn broken_handshakes_fail_and_harm_nobody() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let hello = hello();
     let mut cases = vec![
         // A record longer than any may be, and one that holds garbage.
@@ -80,7 +80,7 @@ async fn broken_handshakes_fail_and_harm_nobody() {
 
 #[tokio::test]
 async fn half_of_anything_is_waited_for_and_then_cut() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let hello = hello();
     let start = std::time::Instant::now();
     let mut silent = site.connect().await;
@@ -104,7 +104,7 @@ async fn half_of_anything_is_waited_for_and_then_cut() {
 
 #[tokio::test]
 async fn huge_heads_are_refused() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let mut stream = site.tls(&["http/1.1"]).await.unwrap();
     let (mut reader, mut writer) = tokio::io::split(&mut stream);
     let writing = async {
@@ -125,7 +125,7 @@ async fn huge_heads_are_refused() {
 
 #[tokio::test]
 async fn the_silent_keep_nobody_out() {
-    let site = Site::open(Settings { places: 64, per_address: 48 }).await;
+    let site = Site::open(Settings { places: 64, per_address: 48 });
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(site.connect().await);
@@ -139,7 +139,7 @@ async fn the_silent_keep_nobody_out() {
 /// Takes the answer's head and nothing more, however long one waits.
 #[tokio::test]
 async fn who_does_not_read_is_cut() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let mut stream = site.tls(&["http/1.1"]).await.unwrap();
     stream.write_all(b"GET /long HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
     let mut head = [0; 12];
@@ -151,7 +151,7 @@ async fn who_does_not_read_is_cut() {
 /// A body that never ends: a byte now and then.
 #[tokio::test]
 async fn who_sends_too_slowly_is_cut() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let mut stream = site.tls(&["http/1.1"]).await.unwrap();
     let head = b"POST /count HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n";
     stream.write_all(head).await.unwrap();

@@ -84,7 +84,7 @@ fn pages() -> Router {
 }
 
 impl Site {
-    async fn open(settings: Settings) -> Self {
+    fn open(settings: Settings) -> Self {
         let edge = Edge::bind(([127, 0, 0, 1], 0).into(), "tests").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let made = certificate(folder.path());

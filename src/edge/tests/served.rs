@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn https_is_served_with_and_without_a_list_of_protocols() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     for protocols in [&[][..], &["http/1.1"], &["h2", "http/1.1"], &["stun.turn"]] {
         let mut stream = site.tls(protocols).await.unwrap();
         let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
@@ -20,7 +20,7 @@ async fn https_is_served_with_and_without_a_list_of_protocols() {
 
 #[tokio::test]
 async fn http_leads_to_https_and_keeps_what_was_asked() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let answer = ask(&mut site.connect().await, "POST /a/b?c=d").await;
     assert!(answer.starts_with("HTTP/1.1 308"), "{answer}");
     assert!(answer.contains("location: https://video.example/a/b?c=d\r\n"), "{answer}");
@@ -31,7 +31,7 @@ async fn http_leads_to_https_and_keeps_what_was_asked() {
 
 #[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let mut stream = site.tls(&[]).await.unwrap();
     for byte in b"GET /hello HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n" {
         stream.write_all(&[*byte]).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_request_may_come_byte_by_byte() {
 
 #[tokio::test]
 async fn bodies_arrive_whole() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let mut stream = site.tls(&["http/1.1"]).await.unwrap();
     let body = vec![b'x'; 1 << 20];
     let head = format!("POST /count HTTP/1.1\r\nhost: here\r\ncontent-length: {}\r\n", body.len());
@@ -54,7 +54,7 @@ async fn bodies_arrive_whole() {
 
 #[tokio::test]
 async fn it_ends_when_it_is_told_and_answers_what_was_asked() {
-    let site = Site::open(Settings::default()).await;
+    let site = Site::open(Settings::default());
     let mut idle = site.tls(&["http/1.1"]).await.unwrap();
     let silent = site.connect().await;
     let mut asking = site.tls(&["http/1.1"]).await.unwrap();
