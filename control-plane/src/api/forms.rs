@@ -14,3 +14,33 @@ pub(super) fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D
         }
     }
 }
+
+/// What the description of the API says of such an id.
+pub(super) struct AnyId;
+
+impl utoipa::PartialSchema for AnyId {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let schema = serde_json::json!({ "type": ["string", "integer", "null"] });
+        serde_json::from_value(schema).expect("the schema above is one")
+    }
+}
+
+impl utoipa::ToSchema for AnyId {}
+
+/// What it says of a time: text, or seconds or milliseconds since 1970.
+pub(super) struct AnyTime;
+
+impl utoipa::PartialSchema for AnyTime {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let schema = serde_json::json!({
+            "anyOf": [
+                { "type": "string", "format": "date-time" },
+                { "type": "integer" },
+                { "type": "null" },
+            ],
+        });
+        serde_json::from_value(schema).expect("the schema above is one")
+    }
+}
+
+impl utoipa::ToSchema for AnyTime {}

@@ -34,12 +34,15 @@ type Session = Result<Json<SessionView>, Problem>;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateRequest {
     #[serde(default, alias = "appointment_id", deserialize_with = "forms::id")]
+    #[schema(value_type = forms::AnyId, required = false)]
     appointment_id: Option<String>,
     #[serde(default, alias = "doctor_id", deserialize_with = "forms::id")]
+    #[schema(value_type = forms::AnyId, required = false)]
     doctor_id: Option<String>,
     #[serde(alias = "doctor_name")]
     doctor_name: Option<String>,
     #[serde(default, alias = "patient_id", deserialize_with = "forms::id")]
+    #[schema(value_type = forms::AnyId, required = false)]
     patient_id: Option<String>,
     #[serde(alias = "patient_name")]
     patient_name: Option<String>,
@@ -48,7 +51,7 @@ pub(crate) struct CreateRequest {
     consultation_mode: String,
     /// Now if absent. One without a zone is in the configured one.
     #[serde(alias = "scheduled_start_time")]
-    #[schema(value_type = Option<DateTime<Utc>>)]
+    #[schema(value_type = forms::AnyTime, required = false)]
     scheduled_start_time: Option<serde_json::Value>,
     #[serde(alias = "scheduled_duration_minutes")]
     scheduled_duration_minutes: Option<i64>,
@@ -61,6 +64,7 @@ pub(crate) struct CreateRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JoinRequest {
     #[serde(default, alias = "user_id", deserialize_with = "forms::id")]
+    #[schema(value_type = forms::AnyId, required = false)]
     user_id: Option<String>,
     name: Option<String>,
     /// `web`, `mobile`, `tablet`; what a person's page does not say is read from its `User-Agent`.

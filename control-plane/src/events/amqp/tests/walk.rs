@@ -20,7 +20,8 @@ async fn a_visit_from_booking_to_end() {
 
     // Booked.
     let appointment = Uuid::new_v4().to_string();
-    java.send("appointment.video.create", &create(&appointment)).await;
+    let booking = create(&appointment);
+    java.send("appointment.video.create", &booking).await;
     let (created, delivery) = answers.next_of("video.session.created").await;
     let data = &created["data"];
     assert_eq!(created["event_type"], "video.session.created");
@@ -36,7 +37,7 @@ async fn a_visit_from_booking_to_end() {
     assert_eq!(header(&delivery, "__TypeId__"), None);
 
     // Paid: the sender asks again, to be sure, and is told the same.
-    let mut again = create(&appointment);
+    let mut again = booking;
     again["timestamp"] = json!("2026-01-24T11:00:00");
     java.send("appointment.video.create", &again).await;
     let (repeated, _) = answers.next_of("video.session.created").await;
