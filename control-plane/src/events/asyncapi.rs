@@ -1,6 +1,7 @@
-//! The description of all messages for machines: AsyncAPI 3.0, made from the tables in `words`. The
-//! tests hold every message of the encoders against it.
+//! The description of all messages for machines: AsyncAPI 3.0, made from the tables in `words` and
+//! `rabbit`. The tests hold every message of the encoders against it.
 
+mod rabbit;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,7 +20,7 @@ pub(crate) fn document() -> Value {
     messages.insert(CONFIRMED.to_owned(), confirmed());
     let log: Vec<String> = EVENTS.iter().map(log_name).collect();
     let webhooks: Vec<String> = EVENTS.iter().map(webhook_name).collect();
-    json!({
+    let mut document = json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "Bedside events",
@@ -47,7 +48,18 @@ pub(crate) fn document() -> Value {
             },
         },
         "components": { "messages": messages },
-    })
+    });
+    let rabbit = rabbit::parts();
+    for (place, more) in [
+        ("/channels", rabbit.channels),
+        ("/operations", rabbit.operations),
+        ("/components/messages", rabbit.messages),
+    ] {
+        if let Some(Value::Object(known)) = document.pointer_mut(place) {
+            known.extend(more);
+        }
+    }
+    document
 }
 
 const CONFIRMED: &str = "appointment.confirmed";

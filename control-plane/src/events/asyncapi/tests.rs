@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::document;
+use super::rabbit::message_name;
 use crate::consultation::{Mode, Status};
-use crate::events::encode::{kafka, webhook};
+use crate::events::encode::{kafka, rabbit, webhook};
+use crate::events::inbound;
 use crate::events::{Event, News, samples};
 
 /// The schema of a message's payload.
@@ -138,4 +140,82 @@ fn every_reference_leads_somewhere() {
     let mut found = 0;
     walk(&document, &document, &mut found);
     assert!(found > 26, "{found}");
+}
+
+#[test]
+fn every_message_of_rabbitmq_is_as_the_document_says() {
+    let document = document();
+    let mut sent = BTreeSet::new();
+    for sample in samples::all() {
+        for event in [bare(&sample), sample] {
+            let link = rabbit::needs_link(&event).map(|_| "https://clinic.example/visit#secret");
+            for message in rabbit::encode(&event, link) {
+                let body: Value = serde_json::from_slice(&message.body).unwrap();
+                let key = message.routing_key;
+                if let Err(error) = check(&schema(&document, &message_name(key)), &body) {
+                    panic!("{key}: {error} in {body}");
+                }
+                sent.insert(key.to_owned());
+            }
+        }
+    }
+    let operations = document["operations"].as_object().unwrap();
+    let described = |action: &str| -> BTreeSet<String> {
+        let rabbit = operations.iter().filter(|(_, operation)| operation["action"] == action);
+        rabbit.filter_map(|(name, _)| name.strip_prefix("rabbitmq.")).map(str::to_owned).collect()
+    };
+    assert_eq!(described("send"), sent, "no other message is described");
+    assert_eq!(described("receive").len(), 6);
+}
+
+#[test]
+fn what_the_document_asks_for_is_understood() {
+    let document = document();
+    let session = uuid::Uuid::from_u128(7);
+    let cases = [
+        (
+            "appointment.video.create",
+            serde_json::json!({"appointment_id": "a", "doctor_id": "d",
+            "patient_id": 7, "scheduled_time": "2026-01-25T14:00:00"}),
+        ),
+        (
+            "appointment.video.start",
+            serde_json::json!({"session_id": session, "doctor_id": "d",
+            "timestamp": [2026, 1, 25, 14, 0]}),
+        ),
+        (
+            "appointment.video.end",
+            serde_json::json!({"session_id": session, "ended_by": "d",
+            "ended_by_role": "doctor", "timestamp": "2026-01-25T14:30:00"}),
+        ),
+        (
+            "appointment.created",
+            serde_json::json!({"appointment_id": "a", "doctor_id": "d",
+            "patient_id": "p", "scheduled_time": 1_769_349_600, "appointment_type": "VIDEO"}),
+        ),
+        ("appointment.confirmed", serde_json::json!({"appointment_id": "a"})),
+        ("appointment.cancelled", serde_json::json!({"appointment_id": "a", "reason": "ill"})),
+    ];
+    for (key, data) in cases {
+        let schema = schema(&document, &message_name(key));
+        let body = serde_json::json!({"event_type": key, "data": data});
+        let valid = jsonschema::validate(&schema, &body).map_err(|error| error.to_string());
+        assert_eq!(valid, Ok(()), "{key}");
+        let bytes = body.to_string();
+        let message = inbound::Message {
+            routing_key: key,
+            body: bytes.as_bytes(),
+            ..inbound::Message::default()
+        };
+        let read = inbound::read(&message, chrono_tz::UTC).unwrap();
+        assert_eq!(read.kind.name(), key);
+        // What it says is needed is needed: without the first field there is nothing to follow.
+        let first = schema["properties"]["data"]["required"][0].as_str().unwrap().to_owned();
+        let mut less = body.clone();
+        less["data"].as_object_mut().unwrap().remove(&first);
+        assert!(jsonschema::validate(&schema, &less).is_err(), "{key} without {first}");
+        let bytes = less.to_string();
+        let message = inbound::Message { body: bytes.as_bytes(), ..message };
+        assert!(inbound::read(&message, chrono_tz::UTC).is_err(), "{key} without {first}");
+    }
 }

@@ -10,6 +10,8 @@ pub(super) enum Kind {
     MaybeText,
     Time,
     MaybeTime,
+    /// UTC to the second, and without saying so.
+    Naive,
     Whole,
     MaybeWhole,
     Flag,
@@ -27,6 +29,11 @@ impl Kind {
             Self::MaybeText => json!({ "type": ["string", "null"] }),
             Self::Time => json!({ "type": "string", "format": "date-time" }),
             Self::MaybeTime => json!({ "type": ["string", "null"], "format": "date-time" }),
+            Self::Naive => json!({
+                "type": "string",
+                "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$",
+                "description": "UTC.",
+            }),
             Self::Whole => json!({ "type": "integer" }),
             Self::MaybeWhole => json!({ "type": ["integer", "null"] }),
             Self::Flag => json!({ "type": "boolean" }),
@@ -66,8 +73,8 @@ pub(super) const IDS: Fields = &[
 ];
 
 const MODES: &[&str] = &["VIDEO", "AUDIO", "CHAT"];
-const ROLES: &[&str] = &["doctor", "patient", "guest"];
-const ENDS: &[&str] = &["COMPLETED", "CANCELLED", "NO_SHOW", "FAILED"];
+pub(super) const ROLES: &[&str] = &["doctor", "patient", "guest"];
+pub(super) const ENDS: &[&str] = &["COMPLETED", "CANCELLED", "NO_SHOW", "FAILED"];
 
 const BEGUN: [(&str, Kind); 4] = [
     ("consultationMode", Kind::OneOf(MODES)),
