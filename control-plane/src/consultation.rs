@@ -25,7 +25,7 @@ use crate::Private;
 
 pub use device::{Device, DeviceKind};
 pub use figures::{Figures, Quality};
-pub use words::{Happening, Mode, PersonRole, Presence, Status};
+pub use words::{Happening, Mode, PersonRole, Presence, Sense, Status};
 
 /// One person who has come to a consultation.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,8 @@ pub struct Consultation {
     pub scheduled_minutes: i64,
     /// The room that carries it.
     pub room_name: String,
+    /// What clients know that room by; none before it was first opened.
+    pub room_sid: Option<String>,
     /// Where it stands.
     pub status: Status,
     /// Who treats.
@@ -225,6 +227,20 @@ pub enum Step {
     Fail(String),
     /// Take the end back.
     Reopen,
+    /// The room that carries it is open.
+    OpenRoom {
+        /// Its id there.
+        sid: String,
+    },
+    /// A person's camera or microphone was muted, or was not any more.
+    Mute {
+        /// Whose.
+        user_id: String,
+        /// Which.
+        sense: Sense,
+        /// The new state.
+        muted: bool,
+    },
     /// Plan what has not begun for another time.
     Reschedule {
         /// Planned begin.
@@ -369,6 +385,8 @@ impl Consultation {
             Step::DropAppointment(reason) => self.drop_appointment(&mut log, reason.as_deref())?,
             Step::Fail(reason) => self.finish(&mut log, Status::Failed, Some(reason))?,
             Step::Reopen => self.reopen(&mut log)?,
+            Step::OpenRoom { sid } => self.open_room(&mut log, sid)?,
+            Step::Mute { user_id, sense, muted } => self.mute(&mut log, user_id, *sense, *muted)?,
             Step::Reschedule { start, minutes } => self.reschedule(&mut log, *start, *minutes)?,
         }
         let made = log.made;

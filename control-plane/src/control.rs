@@ -309,6 +309,8 @@ impl Control {
                 | Happening::BothConnected
                 | Happening::Reopened
                 | Happening::Rescheduled
+                | Happening::RoomOpened
+                | Happening::Muted(..)
                 | Happening::Paused
                 | Happening::Resumed => {}
             }

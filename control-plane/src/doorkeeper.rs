@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bedside_signaling::rooms::{DoorRefusal, Doorkeeper, Fact, RoomPlan};
 use bedside_signaling::token::Claims;
-use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState, Stay};
+use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState, Source, Stay};
 use futures_util::future::BoxFuture;
 
 use crate::Private;
-use crate::consultation::{Actor, Consultation, Figures, Presence, Step};
+use crate::consultation::{Actor, Consultation, Figures, Presence, Sense, Step};
 use crate::control::Control;
 use crate::live::LiveSession;
 use crate::rooms;
@@ -76,13 +76,20 @@ impl Control {
     /// Takes in what a room tells.
     pub(crate) fn hear(self: &Arc<Self>, fact: Fact) {
         match fact {
-            Fact::RoomStarted { .. } => {}
+            Fact::RoomStarted { room, sid } => {
+                if let Some(live) = self.live.of_room(&room) {
+                    self.note(&live, Step::OpenRoom { sid: sid.0.to_string() });
+                }
+            }
             Fact::Participant { room, info } => {
                 let Some(live) = self.live.of_room(&room) else { return };
                 if let Some(step) = attempt_of(&live, &info) {
                     self.note(&live, step);
                 }
                 if let Some(step) = step_of(&info).filter(|_| !is_still_silent(&live, &info)) {
+                    self.note(&live, step);
+                }
+                for step in mutes_of(&live, &info) {
                     self.note(&live, step);
                 }
             }
@@ -205,6 +212,36 @@ fn step_of(info: &ParticipantInfo) -> Option<Step> {
     }
 }
 
+/// Whose camera or microphone was muted since the last word about it, or was not any more. What is
+/// published unmuted is no news.
+fn mutes_of(live: &LiveSession, info: &ParticipantInfo) -> Vec<Step> {
+    let who = info.profile.identity.reveal();
+    let mut inner = live.inner();
+    match info.state {
+        ParticipantState::Disconnected(_) => {
+            inner.muted.retain(|(user_id, _), _| user_id != who);
+            return Vec::new();
+        }
+        ParticipantState::Joined => return Vec::new(),
+        ParticipantState::Active => {}
+    }
+    let sense = |source| match source {
+        Source::Camera => Some(Sense::Video),
+        Source::Microphone => Some(Sense::Audio),
+        Source::Unknown | Source::Screen | Source::ScreenAudio => None,
+    };
+    let mut steps = Vec::new();
+    for track in &info.tracks {
+        let Some(sense) = sense(track.announced.source) else { continue };
+        let muted = track.muted;
+        let before = inner.muted.insert((who.clone(), sense), muted).unwrap_or(false);
+        if before != muted {
+            steps.push(Step::Mute { user_id: who.clone(), sense, muted });
+        }
+    }
+    steps
+}
+
 /// Somebody comes in anew: an attempt to come back, if its connection is lost. Counted once for
 /// each presence.
 fn attempt_of(live: &LiveSession, info: &ParticipantInfo) -> Option<Step> {
@@ -215,3 +252,6 @@ fn attempt_of(live: &LiveSession, info: &ParticipantInfo) -> Option<Step> {
     let before = live.inner().presences.insert(who.clone(), info.sid.clone());
     (before.as_ref() != Some(&info.sid)).then_some(Step::Attempt(who))
 }
+
+#[cfg(test)]
+mod tests;

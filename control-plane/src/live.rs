@@ -20,7 +20,7 @@ use bedside_signaling::ParticipantSid;
 
 use crate::access::Caller;
 use crate::channel::limits::Bucket;
-use crate::consultation::{Consultation, PersonRole, Step, Transition};
+use crate::consultation::{Consultation, PersonRole, Sense, Step, Transition};
 use crate::frames::{Notice, ServerFrame};
 use crate::queue::Queues;
 use crate::view::{self, Viewer};
@@ -166,6 +166,8 @@ pub(crate) struct Inner {
     pub(crate) away: HashSet<String>,
     /// People in the room whose media has fallen silent, and since when (milliseconds since 1970).
     pub(crate) silent: HashMap<String, i64>,
+    /// Which cameras and microphones are muted, by whose they are.
+    pub(crate) muted: HashMap<(String, Sense), bool>,
     /// The newest presence of each person in the room.
     pub(crate) presences: HashMap<String, ParticipantSid>,
     /// What each person may still write.

@@ -44,6 +44,8 @@ impl Control {
                 | Happening::BothConnected
                 | Happening::Reopened
                 | Happening::Rescheduled
+                | Happening::RoomOpened
+                | Happening::Muted(..)
                 | Happening::Started
                 | Happening::Paused
                 | Happening::Resumed => {}

@@ -316,6 +316,7 @@ pub(crate) fn planned(clinic: &str, new: &NewSession) -> Result<Consultation, Cr
         scheduled_start,
         scheduled_minutes,
         room_name: rooms::new_room_name(),
+        room_sid: None,
         status: Status::Scheduled,
         doctor_id: doctor_id.clone(),
         doctor_name: Private::new(doctor_name),

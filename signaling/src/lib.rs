@@ -45,7 +45,7 @@ use crate::token::{KeyPair, RoomToken};
 
 /// What facts and commands are made of, for who imports signaling alone.
 pub use bedside_sfu::core::api::{
-    LeaveReason, ParticipantInfo, ParticipantSid, ParticipantState, Private, Stay,
+    LeaveReason, ParticipantInfo, ParticipantSid, ParticipantState, Private, Source, Stay,
 };
 
 /// How signaling is set up.

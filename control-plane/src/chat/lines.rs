@@ -84,6 +84,8 @@ fn line(after: &Consultation, transition: &Transition) -> Option<String> {
         | Happening::Measured
         | Happening::BothConnected
         | Happening::Rescheduled
+        | Happening::RoomOpened
+        | Happening::Muted(..)
         | Happening::Started => None,
     }
 }

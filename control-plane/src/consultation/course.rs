@@ -138,6 +138,16 @@ impl Consultation {
         Ok(())
     }
 
+    /// Rooms come and go with the people in them: the last one counts.
+    pub(super) fn open_room(&mut self, log: &mut Log<'_>, sid: &str) -> Result<(), Refusal> {
+        self.must_not_be_over()?;
+        if self.room_sid.as_deref() != Some(sid) {
+            self.room_sid = Some(sid.to_owned());
+            log.all(Happening::RoomOpened, self.status, None);
+        }
+        Ok(())
+    }
+
     /// What has begun, or is over, keeps the time it was planned for.
     pub(super) fn reschedule(
         &mut self,

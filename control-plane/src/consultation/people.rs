@@ -8,7 +8,8 @@
 //! Whose connection is lost may still come back by itself, as from any other absence.
 
 use super::{
-    Consultation, Device, Figures, Happening, Log, Person, PersonRole, Presence, Refusal, Status,
+    Consultation, Device, Figures, Happening, Log, Person, PersonRole, Presence, Refusal, Sense,
+    Status,
 };
 use crate::Private;
 
@@ -273,6 +274,22 @@ impl Consultation {
             }
             // Sent back, or the fact is older than what we know.
             Presence::Waiting | Presence::Admitted | Presence::Left => {}
+        }
+        Ok(())
+    }
+
+    /// The room tells of changes only.
+    pub(super) fn mute(
+        &mut self,
+        log: &mut Log<'_>,
+        user_id: &str,
+        sense: Sense,
+        muted: bool,
+    ) -> Result<(), Refusal> {
+        self.must_not_be_over()?;
+        let person = self.person_mut(user_id)?;
+        if person.presence != Presence::Left {
+            log.person(Happening::Muted(sense, muted), user_id, self.status);
         }
         Ok(())
     }

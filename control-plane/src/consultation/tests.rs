@@ -17,6 +17,7 @@ fn consultation(max_participants: i64) -> Consultation {
         scheduled_start: at(0),
         scheduled_minutes: 15,
         room_name: "consultation-x".to_owned(),
+        room_sid: None,
         status: Status::Scheduled,
         doctor_id: "doc".to_owned(),
         doctor_name: Private::new("Dr. Osei".to_owned()),

@@ -174,6 +174,15 @@ impl Presence {
     }
 }
 
+/// What a person is perceived by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sense {
+    /// The microphone.
+    Audio,
+    /// The camera.
+    Video,
+}
+
 /// What happened, as stored in `session_events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Happening {
@@ -227,6 +236,10 @@ pub enum Happening {
     Reopened,
     /// It is planned for another time.
     Rescheduled,
+    /// The room that carries it was opened.
+    RoomOpened,
+    /// A person's camera or microphone was muted, or is heard and seen again.
+    Muted(Sense, bool),
 }
 
 impl Happening {
@@ -258,6 +271,11 @@ impl Happening {
             Self::Failed => "failed",
             Self::Reopened => "reopened",
             Self::Rescheduled => "rescheduled",
+            Self::RoomOpened => "room_opened",
+            Self::Muted(Sense::Audio, true) => "audio_muted",
+            Self::Muted(Sense::Audio, false) => "audio_unmuted",
+            Self::Muted(Sense::Video, true) => "video_muted",
+            Self::Muted(Sense::Video, false) => "video_unmuted",
         }
     }
 }

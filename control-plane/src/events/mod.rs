@@ -311,6 +311,8 @@ fn news_of(after: &Consultation, transition: &Transition) -> Vec<News> {
         | Happening::DeviceChanged
         | Happening::Measured
         | Happening::Reopened
-        | Happening::Rescheduled => Vec::new(),
+        | Happening::Rescheduled
+        | Happening::RoomOpened
+        | Happening::Muted(..) => Vec::new(),
     }
 }

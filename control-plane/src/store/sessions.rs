@@ -16,7 +16,7 @@ macro_rules! columns {
          max_participants, patient_joined_at, doctor_joined_at, actual_start_time, started_by, \
          both_connected_at, paused_at, paused_seconds, actual_end_time, total_duration_seconds, \
          end_reason, ended_by, ended_by_role, reopened_at, quiet_since, due_at, revision, \
-         created_at FROM consultation_sessions "
+         created_at, room_sid FROM consultation_sessions "
     };
 }
 
@@ -46,6 +46,7 @@ pub(super) struct SessionRow {
     scheduled_start_time: DateTime<Utc>,
     scheduled_duration_minutes: i64,
     room_name: String,
+    room_sid: Option<String>,
     status: String,
     max_participants: i64,
     patient_joined_at: Option<DateTime<Utc>>,
@@ -87,6 +88,7 @@ impl SessionRow {
             scheduled_start: self.scheduled_start_time,
             scheduled_minutes: self.scheduled_duration_minutes,
             room_name: self.room_name,
+            room_sid: self.room_sid,
             status,
             doctor_id: self.doctor_id,
             doctor_name: Private::new(self.doctor_name),
@@ -323,7 +325,7 @@ impl Db {
             started_by = $12, both_connected_at = $13, paused_at = $14, paused_seconds = $15, \
             ended_by = $16, ended_by_role = $17, reopened_at = $18, quiet_since = $19, \
             due_at = $20, patient_connection_quality = $21, doctor_connection_quality = $22, \
-            scheduled_start_time = $23, scheduled_duration_minutes = $24 \
+            scheduled_start_time = $23, scheduled_duration_minutes = $24, room_sid = $25 \
             WHERE id = $1 AND revision = $2";
         let quality = |user_id: &str| {
             let person = consultation.person(user_id);
@@ -360,6 +362,7 @@ impl Db {
             quality(&consultation.doctor_id),
             consultation.scheduled_start,
             consultation.scheduled_minutes,
+            &consultation.room_sid,
         )?;
         if touched == 0 {
             return Ok(Saved::Stale);

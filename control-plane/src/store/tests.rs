@@ -111,6 +111,7 @@ pub(super) fn consultation(clinic: &str, appointment_id: Option<&str>) -> Consul
         scheduled_start: now,
         scheduled_minutes: 30,
         room_name: crate::rooms::new_room_name(),
+        room_sid: None,
         status: Status::Scheduled,
         doctor_id: "doc".to_owned(),
         doctor_name: Private::new("Dr. Ösei \u{1F9D1}".to_owned()),
