@@ -136,7 +136,8 @@ impl Control {
         id: Uuid,
         message: &ChatText,
     ) -> Result<Ticket<Posting>, ChatError> {
-        let text_only = message.message_type.as_deref().is_none_or(|kind| kind == "text");
+        let text_only =
+            message.message_type.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case("text"));
         let own = message.session_id.is_none_or(|session| session == id);
         if !text_only || !own {
             return Err(ChatError::BadMessage);
