@@ -126,7 +126,7 @@ async fn a_picture_goes_from_one_to_the_other_and_to_nobody_else(database: Datab
 
 async fn what_is_past_its_time_is_gone_rows_and_files(database: Database) {
     let world =
-        World::with(database, |config| config.chat.retention = Duration::from_secs(2)).await;
+        World::with(database, |config| config.chat.retention = Duration::from_secs(8)).await;
     let id = visit(&world).await;
     let control = &world.plane.control;
     let old = upload(&world, id, &patient(), "a.png", a_png(1, 1)).await;
@@ -134,7 +134,7 @@ async fn what_is_past_its_time_is_gone_rows_and_files(database: Database) {
     control.chat.flush().await;
     assert!(!control.sweep_chat().await, "nothing is past its time");
     assert_eq!(control.db.count_messages(id).await.expect("counts"), 1);
-    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    tokio::time::sleep(Duration::from_millis(8_200)).await;
     let (status, _) = world.post(&path(id, "/chat"), &doctor(), json!({"content": "new"})).await;
     assert_eq!(status, StatusCode::CREATED);
     control.sweep_chat().await;

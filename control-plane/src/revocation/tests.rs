@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use uuid::Uuid;
 
+use crate::revocation::INTERVAL;
 use crate::testing::{Database, World, doctor, on_both_databases, path, service, token};
 use crate::token::ApiRole;
 use crate::watch;
@@ -22,8 +23,10 @@ on_both_databases!(
     an_instance_that_starts_later_knows,
 );
 
-/// How long it may take.
-const WITHIN: Duration = Duration::from_secs(1);
+/// How long it may take here, where the machine may be busy with other tests. It is looked for more
+/// than twice a second, which is what makes it a second elsewhere.
+const WITHIN: Duration = Duration::from_secs(30);
+const _: () = assert!(INTERVAL.as_millis() < 500);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
