@@ -28,7 +28,7 @@ fn epoch() -> Instant {
 /// What is read is found again in what is written from it.
 fn codec(data: &[u8]) {
     if let Some(Ok(length)) = message::length_on_stream(data) {
-        assert!((4..=65_540).contains(&length));
+        assert!((4..=65_552).contains(&length));
     }
     if let Some((channel, payload)) = message::parse_channel_data(data) {
         assert!(message::CHANNELS.contains(&channel) && payload.len() + 4 <= data.len());
