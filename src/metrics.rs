@@ -364,6 +364,7 @@ mod tests {
             "bedside_control_channels 1",
             "# HELP bedside_control_channels Open channels.",
             "bedside_control_rate_limited_total 0",
+            "bedside_control_checks_total 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

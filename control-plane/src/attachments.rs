@@ -12,6 +12,7 @@ pub(crate) mod content;
 pub(crate) mod files;
 mod names;
 mod pictures;
+pub(crate) mod probe;
 #[cfg(test)]
 mod tests;
 

@@ -78,6 +78,8 @@ pub(crate) struct Control {
     pub(crate) keys: KnownKeys,
     /// Who does nothing, and since when.
     pub(crate) idle: Idle,
+    /// Connection checks that run.
+    pub(crate) checks: crate::checks::Running,
     /// Credentials that are good no more.
     pub(crate) revoked: Revoked,
     /// This process among those that share the database.

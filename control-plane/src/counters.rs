@@ -94,6 +94,8 @@ counters! {
     pub refused_doors: Counter,
     /// Requests refused because their caller or address sent too many.
     pub rate_limited: Counter,
+    /// Connection checks begun.
+    pub checks: Counter,
     /// Requests that were answered as the first time, by their Idempotency-Key.
     pub idempotent_replays: Counter,
     /// Events that their sinks have not taken yet (gauge).

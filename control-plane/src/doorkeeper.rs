@@ -12,7 +12,7 @@ use crate::Private;
 use crate::consultation::{Actor, Consultation, Figures, Presence, Sense, Step};
 use crate::control::Control;
 use crate::live::LiveSession;
-use crate::rooms;
+use crate::{checks, rooms};
 
 /// How long the door waits for the database about a room that nobody remembers.
 const LOOK_UP: Duration = Duration::from_secs(2);
@@ -39,6 +39,9 @@ impl Control {
     /// Consultations are answered from memory; only one that nobody has touched since the start
     /// is looked up.
     async fn open_door(&self, room: &str, identity: &str) -> Result<RoomPlan, DoorRefusal> {
+        if let Some(answer) = checks::open_door(room, crate::store::now()) {
+            return answer;
+        }
         if !rooms::is_consultation(room) {
             return if self.config.auto_create {
                 Ok(RoomPlan { empty_timeout: Some(EMPTY_TIMEOUT), ..RoomPlan::default() })

@@ -29,6 +29,7 @@ pub mod counters;
 pub mod crypto;
 pub mod health;
 pub mod permissions;
+pub mod probe;
 pub mod token;
 
 mod access;
@@ -40,6 +41,7 @@ mod billing;
 mod canary;
 mod channel;
 mod chat;
+mod checks;
 mod control;
 mod doorkeeper;
 mod events;
@@ -84,6 +86,7 @@ pub use audit::{Anchor, Fault, FaultKind, Hash, Line, Record, Report, Verifier};
 pub use bedside_signaling::Private;
 pub use bedside_signaling::token::KeyPair;
 pub use billing::{BillingConfig, Currency, Money};
+pub use checks::ChecksConfig;
 pub use chrono_tz::Tz as Timezone;
 pub use control::ChangeError;
 pub use events::amqp::RabbitConfig;
@@ -173,6 +176,8 @@ pub struct ControlConfig {
     pub payments: PaymentsConfig,
     /// The chat.
     pub chat: ChatConfig,
+    /// Connection checks.
+    pub checks: ChecksConfig,
     /// Where files and pictures are kept.
     pub objects: Objects,
 }
@@ -229,6 +234,7 @@ impl Default for ControlConfig {
             billing: BillingConfig::default(),
             payments: PaymentsConfig::default(),
             chat: ChatConfig::default(),
+            checks: ChecksConfig::default(),
             objects: Objects::default(),
         }
     }
@@ -248,12 +254,13 @@ impl ControlPlane {
         let jwks = config.jwks.clone().map(Jwks::new).transpose().map_err(OpenError::Keys)?;
         let sinks = events::sinks(&config);
         let control = Control {
-            limiters: api::Limiters::new(&config.limits),
+            limiters: api::Limiters::new(&config.limits, &config.checks),
             pulse: health::Pulse::default(),
             jwks: jwks.map(Arc::new),
             keys: KnownKeys::default(),
             revoked: Revoked::default(),
             idle: Idle::default(),
+            checks: checks::Running::default(),
             config,
             instance: audit::sealer::new_instance(),
             ledger: Ledger::new(db.clone()),
@@ -334,7 +341,10 @@ impl ControlPlane {
                 _ = sweep.tick() => {
                     let control = Arc::clone(&self.control);
                     control.limiters.sweep();
-                    tokio::spawn(async move { control.expire_answers().await });
+                    tokio::spawn(async move {
+                        control.expire_answers().await;
+                        control.expire_checks().await;
+                    });
                 }
             }
         }

@@ -36,6 +36,7 @@ struct Ids {
     link: Uuid,
     key: Uuid,
     message: Uuid,
+    code: String,
 }
 
 const APPOINTMENT: &str = "CANARY-appointment";
@@ -62,7 +63,10 @@ fn case(method: &str, path: &str) -> Option<Case> {
             "consultationMode": "VIDEO"})),
         ("POST", "/api/v1/keys") => own(json!({"name": "n", "scopes": ["chat:read"]})),
         // Whose it is the secret says, nobody is asked.
-        ("POST", "/api/v1/links/exchange") => Some(Case::Public),
+        ("POST", "/api/v1/links/exchange" | "/api/v1/checks" | "/api/v1/checks/results") => {
+            Some(Case::Public)
+        }
+        ("GET", "/api/v1/checks/{code}") => not_found(Value::Null),
         _ => other_case(method, rest),
     }
 }
@@ -183,6 +187,7 @@ fn filled(route: &str, ids: &Ids) -> String {
             "{link}" => ids.link.to_string(),
             "{key}" => ids.key.to_string(),
             "{message}" => ids.message.to_string(),
+            "{code}" => ids.code.clone(),
             "{attachment}" => Uuid::nil().to_string(),
             "{doctorId}" => "doc".to_owned(),
             "{appointmentId}" => APPOINTMENT.to_owned(),
@@ -218,11 +223,18 @@ async fn furnished(world: &World) -> Ids {
     let admin = token_of(ApiRole::Admin, "boss", "demo");
     let (status, key) = world.post("/api/v1/keys", &admin, body).await;
     assert_eq!(status, StatusCode::CREATED, "{key}");
+    let (_, check) = world.call(Method::POST, "/api/v1/checks", None, Value::Null).await;
+    let body = json!({"ticket": check["ticket"], "clinic": "demo", "report": {
+        "browser": {"name": "safari", "version": 26, "system": "ios"},
+        "findings": [{"subject": "udp", "outcome": "ok"}]}});
+    let (status, stored) = world.call(Method::POST, "/api/v1/checks/results", None, body).await;
+    assert_eq!(status, StatusCode::CREATED, "{stored}");
     Ids {
         session,
         link: crate::testing::id_of(&link["linkId"]),
         key: crate::testing::id_of(&key["keyId"]),
         message: crate::testing::id_of(&said["messageId"]),
+        code: stored["code"].as_str().expect("a code").to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ mod admin;
 mod auth;
 mod billing;
 mod chat;
+mod checks;
 mod environment;
 mod events;
 mod forms;
@@ -47,6 +48,7 @@ pub(crate) use admin::Admin;
 pub(crate) use auth::Auth;
 pub(crate) use billing::{Billing, Payments};
 pub(crate) use chat::Chat;
+pub(crate) use checks::Checks;
 pub(crate) use events::Events;
 pub(crate) use forms::parse_period;
 pub(crate) use http::Http;
@@ -134,6 +136,8 @@ pub(crate) struct Config {
     pub(crate) payments: Payments,
     /// Messages, files and pictures of consultations.
     pub(crate) chat: Chat,
+    /// Connection checks.
+    pub(crate) checks: Checks,
     /// Where files and pictures are kept.
     pub(crate) objects: Objects,
 }
@@ -166,6 +170,7 @@ impl Default for Config {
             billing: Billing::default(),
             payments: Payments::default(),
             chat: Chat::default(),
+            checks: Checks::default(),
             objects: Objects::default(),
         }
     }

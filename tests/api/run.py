@@ -121,13 +121,34 @@ def fill(server: Server, service: str) -> tuple[list[str], list[str]]:
     return sessions, appointments
 
 
+def check(server: Server) -> tuple[str, str]:
+    """A connection check with its report: its ticket and its code."""
+    status, begun = server.ask("POST", "/api/v1/checks", body={})
+    assert status == 201, status
+    status, stored = server.ask("POST", "/api/v1/checks/results", body={
+        "ticket": begun["ticket"],
+        "report": {
+            "browser": {"name": "firefox", "version": 140, "system": "linux"},
+            "findings": [{"subject": "udp", "outcome": "ok", "ms": 90}],
+        },
+    })
+    assert status == 201, status
+    return begun["ticket"], stored["code"]
+
+
 def settings(
-    sessions: list[str], appointments: list[str], links: list[str], secrets: list[str]
+    sessions: list[str],
+    appointments: list[str],
+    links: list[str],
+    secrets: list[str],
+    checked: tuple[str, str],
 ) -> str:
     """Ids that exist, most of the time."""
     third = len(sessions) // 3
     known = {
         "secrets": secrets,
+        "tickets": [checked[0]],
+        "codes": [checked[1]],
         # What ends consultations has some of its own, so that the rest stays alive.
         "ending": sessions[:third],
         "ending-appointments": appointments[:third],
@@ -144,6 +165,8 @@ def settings(
         "[parameters]",
         '"path.id" = { dictionary = "sessions", probability = 0.9 }',
         '"path.link" = { dictionary = "links", probability = 0.9 }',
+        '"body.ticket" = { dictionary = "tickets", probability = 0.9 }',
+        '"path.code" = { dictionary = "codes", probability = 0.9 }',
         '"body.link" = { dictionary = "secrets", probability = 0.5 }',
         '"body.appointmentId" = { dictionary = "appointments", probability = 0.6 }',
         '"body.sessionId" = { dictionary = "sessions", probability = 0.2 }',
@@ -219,7 +242,7 @@ def main() -> int:
                     secrets.append(made["link"].split("#")[1])
             # Some stay whole while the others are revoked.
             half = len(links) // 2
-            toml = settings(sessions, appointments, links[:half], secrets[half:])
+            toml = settings(sessions, appointments, links[:half], secrets[half:], check(server))
             (folder / "schemathesis.toml").write_text(toml)
             report = folder / "report.ndjson"
             schemathesis = str(Path(sys.executable).with_name("schemathesis"))

@@ -19,8 +19,11 @@ use utoipa_swagger_ui::Config;
 use super::openapi;
 use super::problem::Problem;
 
-/// Operations that need no token: links carry their own secret, and health tells nothing.
-const OPEN: [&str; 5] = [
+/// Operations that need no token: links carry their own secret, health tells nothing, and connection
+/// checks are for strangers.
+const OPEN: [&str; 7] = [
+    "/api/v1/checks",
+    "/api/v1/checks/results",
     "/api/v1/links/exchange",
     "/api/openapi.json",
     "/api/video/health",
@@ -214,7 +217,7 @@ fn id_schema(path: &str, name: &str) -> Value {
         "/api/video-consultations/",
         "/api/appointments/",
     ];
-    let names = ["doctor_id", "doctorId", "user_id", "userId", "appointmentId"];
+    let names = ["code", "doctor_id", "doctorId", "user_id", "userId", "appointmentId"];
     if of_clinic.iter().any(|start| path.starts_with(start)) || names.contains(&name) {
         json!({"type": "string", "minLength": 1, "maxLength": 255})
     } else {

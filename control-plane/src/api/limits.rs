@@ -18,9 +18,9 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use super::problem::Problem;
-use crate::ControlPlane;
 use crate::address::ClientAddress;
 use crate::token::ApiToken;
+use crate::{ChecksConfig, ControlPlane};
 
 /// A steady rate, and how much may come at once. 0 = no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,14 +50,19 @@ pub(crate) struct Limiters {
     person: Option<Keyed<(String, String)>>,
     service: Option<Keyed<(String, String)>>,
     address: Option<Keyed<IpAddr>>,
+    check: Option<Keyed<IpAddr>>,
 }
 
 impl Limiters {
-    pub(crate) fn new(limits: &RequestLimits) -> Self {
+    pub(crate) fn new(limits: &RequestLimits, checks: &ChecksConfig) -> Self {
         Self {
             person: keyed(limits.person),
             service: keyed(limits.service),
             address: keyed(limits.address),
+            check: NonZeroU32::new(checks.address_per_minute).map(|per_minute| {
+                let burst = NonZeroU32::new(checks.address_burst).unwrap_or(per_minute);
+                RateLimiter::dashmap(Quota::per_minute(per_minute).allow_burst(burst))
+            }),
         }
     }
 
@@ -71,13 +76,18 @@ impl Limiters {
         check(self.address.as_ref(), &address.neighbourhood())
     }
 
+    /// A connection check that begins.
+    pub(crate) fn check(&self, address: ClientAddress) -> Result<(), Problem> {
+        check(self.check.as_ref(), &address.neighbourhood())
+    }
+
     /// Forgets those who have not come lately.
     pub(crate) fn sweep(&self) {
         for limiter in [&self.person, &self.service].into_iter().flatten() {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
-        if let Some(limiter) = &self.address {
+        for limiter in [&self.address, &self.check].into_iter().flatten() {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }

@@ -10,6 +10,7 @@ mod billing;
 #[cfg(test)]
 mod billing_tests;
 mod chat;
+mod checks;
 mod cors;
 mod docs;
 mod events;
@@ -109,6 +110,9 @@ pub(crate) fn router(control_plane: ControlPlane) -> Router {
         .route("/api/video/health", get(standing::video_health))
         .route("/api/video/providers/status", get(standing::providers))
         .route("/api/asyncapi.json", get(events::description))
+        .route("/api/v1/checks", post(checks::begin))
+        .route("/api/v1/checks/results", post(checks::report))
+        .route("/api/v1/checks/{code}", get(checks::read))
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/audit", get(audit::read))
         .route("/api/v1/keys", post(keys::create).get(keys::list))

@@ -3,8 +3,8 @@
 use utoipa::OpenApi as _;
 
 use super::{
-    appointments, audit, billing, chat, feedback, health, history, images, keys, links, payments,
-    reports, sessions, standing, video, video_calls,
+    appointments, audit, billing, chat, checks, feedback, health, history, images, keys, links,
+    payments, reports, sessions, standing, video, video_calls,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -88,6 +88,9 @@ use super::{
         keys::revoke_token,
         audit::read,
         appointments::verify_payment,
+        checks::begin,
+        checks::report,
+        checks::read,
     )
 )]
 struct Description;

@@ -10,6 +10,7 @@
 mod connection;
 mod consumer;
 mod partitioner;
+pub(crate) mod probe;
 mod producer;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ mod billing;
 #[cfg(test)]
 mod billing_tests;
 mod chat;
+mod checks;
 mod feedback;
 mod happenings;
 mod history;
@@ -23,6 +24,7 @@ mod links;
 pub(crate) mod outbox;
 mod payments;
 mod people;
+pub(crate) mod probe;
 pub(crate) mod replay;
 mod reports;
 mod sessions;
@@ -45,6 +47,7 @@ pub(crate) use billing::{Bill, DoctorPrice};
 pub(crate) use chat::{
     AttachmentRow, Marked, MessageKind, MessageRow, NewMark, NewMessage, Posted, Receipt,
 };
+pub(crate) use checks::Check;
 pub(crate) use feedback::{Feedback, FeedbackPage, Impression};
 pub(crate) use happenings::EventRow;
 pub(crate) use history::Past;

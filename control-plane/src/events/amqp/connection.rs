@@ -101,7 +101,7 @@ async fn watch(
     counters.amqp_connections.take();
 }
 
-fn uri(config: &RabbitConfig) -> AMQPUri {
+pub(super) fn uri(config: &RabbitConfig) -> AMQPUri {
     AMQPUri {
         scheme: if config.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {

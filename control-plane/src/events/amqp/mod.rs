@@ -15,6 +15,7 @@ mod backoff;
 mod connection;
 mod consumer;
 pub(in crate::events) mod effects;
+pub(crate) mod probe;
 mod publisher;
 mod topology;
 

@@ -3,6 +3,7 @@
 
 mod broker_away;
 mod effects;
+mod looked_at;
 mod peers;
 mod walk;
 

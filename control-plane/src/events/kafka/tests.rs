@@ -203,6 +203,9 @@ async fn every_event_is_read_back_although_the_broker_dies() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drained(&world).await;
+    // Looked at, it has our topic, and nobody has made the other one.
+    let seen = probe::kafka(&broker.config()).await;
+    assert_eq!(seen, Ok(vec!["appointment-events".to_owned()]));
     let topic = broker.topic("consultation-events").await;
     assert_eq!(topic.len(), 3);
     let records = records(&topic).await;
