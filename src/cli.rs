@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Backup(Copy),
     /// Put a backup back where nothing is yet.
     Restore(Copy),
+    /// Look at this machine and the settings, and say what mends what is wrong. Exit code: 0 = all is
+    /// well, 1 = there are warnings, 2 = there are errors.
+    Doctor(Doctor),
     /// Try it: a seeded clinic in a temporary database, and a synthetic patient.
     Demo(Demo),
     /// Print a signed token, for trying things.
@@ -75,6 +78,16 @@ impl Serve {
         let flags = self.turn_port.map(|port| ("turn.port", Value::from(port)));
         Sources { flags: flags.into_iter().collect(), ..self.file.sources() }
     }
+}
+
+/// Flags of `bedside doctor`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print the findings as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 /// Flags of `bedside backup` and `bedside restore`.

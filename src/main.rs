@@ -5,6 +5,7 @@ mod bot;
 mod cli;
 mod config;
 mod demo;
+mod doctor;
 mod edge;
 mod http;
 mod metrics;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     bedside_control_plane::crypto::use_one();
     edge::raise_file_limit();
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The one place where an error of the whole command is told.
             let _closed = writeln!(std::io::stderr(), "bedside: {error:#}");
@@ -38,8 +39,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+/// What a command's process ends with.
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
+        // The one that says more than that it has failed.
+        Command::Doctor(args) => return runtime()?.block_on(doctor::run(&args)),
         Command::Serve(serve) => {
             let config = Config::load(&serve.sources())?;
             config.check_secrets()?;
@@ -65,7 +69,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Config(ConfigCommand::Print { file, .. }) => {
             print(&Config::load(&file.sources())?.redacted())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn told(what: &str, done: &Summary) -> String {

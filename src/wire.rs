@@ -28,7 +28,7 @@ use crate::edge::{self, Crowd, Doors, Edge, Expiry, Secure};
 use crate::metrics::Metrics;
 use crate::relay::{Named, Port, Reach, TurnServer, WayBack};
 use crate::shutdown::{Ending, Hangup, Signals};
-use crate::{assets, http, telemetry, tokens};
+use crate::{assets, doctor, http, telemetry, tokens};
 
 /// Commands that may wait for a shard, and events for their reader: a second of a busy node.
 const COMMANDS: usize = 1024;
@@ -111,6 +111,7 @@ impl Server {
         let Bound { edge, secured, admin, turn } = Bound::bind(config, names).await?;
         let tls_url = secured.as_ref().map(|(edge, _)| tls_url(config, edge.address(), &advertise));
         let url = public_url(config, edge.address(), tls_url.as_deref(), &advertise);
+        let local = advertise.iter().copied().all(doctor::is_local);
         let shared_tcp = secured.as_ref().map(|(edge, _)| edge.address().port());
         let back = WayBack::default();
         let (node, events) =
@@ -123,7 +124,8 @@ impl Server {
 
         let keys = keys(config)?;
         let allowed_origins = allowed_origins(config, &url);
-        let control = control_config(config, &url, allowed_origins.clone())?;
+        let mut control = control_config(config, &url, allowed_origins.clone())?;
+        control.checks.local_network = local;
         let control = ControlPlane::open(control).await.context("database_url")?;
         let running = node.handle();
         control.watch_media(move || running.is_running());
@@ -374,6 +376,7 @@ pub(crate) fn control_config(
         billing: config.billing.charges(),
         payments: PaymentsConfig { required: config.payments.required },
         chat: config.chat.settings(),
+        checks: config.checks.settings(),
         objects: config.objects.place(config.database_url.reveal()),
         events_retention: config.events.retention,
         kafka: kafka_config(config),
@@ -383,7 +386,7 @@ pub(crate) fn control_config(
 }
 
 /// None without a broker's address.
-fn kafka_config(config: &Config) -> Option<KafkaConfig> {
+pub(crate) fn kafka_config(config: &Config) -> Option<KafkaConfig> {
     let log = &config.kafka;
     let authority = Some(log.tls_ca.clone()).filter(|pem| !pem.trim().is_empty());
     let sasl = log.sasl.map(|mechanism| KafkaSasl {
@@ -436,7 +439,7 @@ pub(crate) fn lasting(config: &Config) -> Lasting {
 }
 
 /// None without a host.
-fn rabbit_config(config: &Config) -> Option<RabbitConfig> {
+pub(crate) fn rabbit_config(config: &Config) -> Option<RabbitConfig> {
     let broker = &config.rabbitmq;
     (!broker.host.is_empty()).then(|| RabbitConfig {
         host: broker.host.clone(),
@@ -459,6 +462,14 @@ fn readiness(control: &ControlPlane) -> http::Readiness {
     })
 }
 
+/// How many media threads there are.
+pub(crate) fn shards(media: &Media) -> usize {
+    match media.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    }
+}
+
 fn start_node(
     media: &Media,
     advertise: Vec<IpAddr>,
@@ -466,10 +477,7 @@ fn start_node(
     outlets: Outlets,
     names: Names,
 ) -> anyhow::Result<(Node, mpsc::Receiver<Event>)> {
-    let shards = match media.shards {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        shards => shards,
-    };
+    let shards = shards(media);
     let config = NodeConfig {
         bind: media.bind,
         first_port: media.port,
@@ -500,7 +508,7 @@ fn start_node(
 }
 
 /// The addresses that clients are told.
-fn advertised(media: &Media, names: Names) -> anyhow::Result<Vec<IpAddr>> {
+pub(crate) fn advertised(media: &Media, names: Names) -> anyhow::Result<Vec<IpAddr>> {
     let addresses = match (media.advertise.is_empty(), media.bind.is_unspecified()) {
         (false, _) => media.advertise.clone(),
         (true, false) => vec![media.bind],

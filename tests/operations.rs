@@ -158,6 +158,101 @@ async fn a_newer_schema_is_refused_on_postgres() {
     refuses_newer(&url);
 }
 
+/// `bedside doctor --json`: its exit code, and what it found of each kind.
+fn doctor(url: &str, listen: &str) -> (Option<i32>, Value) {
+    let output = Command::new(binary())
+        .args(["doctor", "--json"])
+        .env("BEDSIDE_DATABASE_URL", url)
+        .env("BEDSIDE_API_KEY", "operations")
+        .env("BEDSIDE_API_SECRET", "a secret of these tests, which is long enough")
+        .env("BEDSIDE_HTTP__LISTEN", listen)
+        .env("BEDSIDE_MEDIA__BIND", "127.0.0.1")
+        .env("BEDSIDE_MEDIA__PORT", "0")
+        .output()
+        .expect("the program runs");
+    let report = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    (output.status.code(), report)
+}
+
+/// The findings of a report.
+fn findings(report: &Value) -> &[Value] {
+    report.get("findings").and_then(Value::as_array).expect("a list")
+}
+
+fn field<'a>(of: &'a Value, name: &str) -> Option<&'a str> {
+    of.get(name).and_then(Value::as_str)
+}
+
+fn level<'a>(report: &'a Value, check: &str) -> Vec<&'a str> {
+    let of_it = findings(report).iter().filter(|finding| field(finding, "check") == Some(check));
+    of_it.filter_map(|finding| field(finding, "level")).collect()
+}
+
+/// Looks beside a running server, and after a program that is newer.
+async fn is_examined(url: &str, make_newer: impl AsyncFnOnce()) {
+    let server = started(url, &[]).await;
+    let made = create(&server).await;
+    let listen = server.url().replace("http://", "");
+    let (code, report) = doctor(url, &listen);
+    assert_eq!((code, field(&report, "level")), (Some(1), Some("warning")), "{report}");
+    for check in ["secrets", "http_port", "clock", "udp_offload", "objects"] {
+        assert!(level(&report, check).iter().all(|level| *level != "error"), "{check}: {report}");
+    }
+    assert_eq!(level(&report, "http_port"), ["ok"], "{report}");
+    assert_eq!(level(&report, "database"), ["ok"], "{report}");
+    assert_eq!(level(&report, "media_ports"), ["warning"], "{report}");
+    let mended = |finding: &Value| field(finding, "fix").is_some();
+    let all = findings(&report).iter();
+    assert!(all.into_iter().all(|one| field(one, "level") == Some("ok") || mended(one)));
+    // The server has not noticed.
+    assert_eq!(session(&server, &made).await.0, 200);
+    drop(server);
+
+    make_newer().await;
+    let taken = std::net::TcpListener::bind(&listen).expect("the port is free again");
+    let (code, report) = doctor(url, &listen);
+    assert_eq!((code, field(&report, "level")), (Some(2), Some("error")), "{report}");
+    assert_eq!(level(&report, "database"), ["error"], "{report}");
+    assert_eq!(level(&report, "http_port"), ["error"], "{report}");
+    drop(taken);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_on_sqlite_is_examined() {
+    let home = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", home.path().join("bedside.db").display());
+    is_examined(&url, async || {
+        let pool = sqlx::SqlitePool::connect(&url).await.expect("the database");
+        sqlx::query(NEWER).execute(&pool).await.expect("a row");
+        pool.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_on_postgres_is_examined() {
+    let postgres = Postgres::start().expect("a PostgreSQL");
+    let url = postgres.url();
+    is_examined(&url, async || {
+        let pool = sqlx::PgPool::connect(&url).await.expect("the database");
+        sqlx::query(NEWER).execute(&pool).await.expect("a row");
+        pool.close().await;
+    })
+    .await;
+}
+
+#[test]
+fn settings_that_cannot_be_read_are_a_finding() {
+    let output = Command::new(binary())
+        .args(["doctor", "--json"])
+        .env("BEDSIDE_HTTP__LISTENS", "127.0.0.1:1")
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(2));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(level(&report, "configuration"), ["error"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_doors_leave_the_public_port() {
     let home = tempfile::tempdir().expect("a folder");
