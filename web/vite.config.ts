@@ -1,4 +1,4 @@
-// Three pages from one workspace; every asset is a file of our own under /assets/, so that the
+// Four pages from one workspace; every asset is a file of our own under /assets/, so that the
 // strict Content-Security-Policy needs no exception (nothing is inlined as a data: URL or script).
 import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
@@ -13,7 +13,12 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     rollupOptions: {
-      input: { index: page('index.html'), visit: page('visit.html'), doctor: page('doctor.html') },
+      input: {
+        index: page('index.html'),
+        visit: page('visit.html'),
+        doctor: page('doctor.html'),
+        check: page('check.html'),
+      },
     },
     manifest: '.vite/manifest.json',
     chunkSizeWarningLimit: 800,

@@ -1,10 +1,9 @@
 // What every page promises: usable by keyboard and screen reader, on a phone, without foreign code.
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { test, expect, type Browser, type BrowserContext, type Page } from '@playwright/test';
 import { launch } from './support/chromium.js';
 import { startDemo, type Demo } from './support/demo.js';
 import { expectMedia } from './support/media.js';
+import { expectSound } from './support/sound.js';
 import {
   admit,
   button,
@@ -16,7 +15,6 @@ import {
   say,
 } from './support/visit.js';
 
-const axeSource = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const phone = { width: 360, height: 740 };
 
 let demo: Demo;
@@ -31,27 +29,6 @@ test.afterAll(async () => {
   await Promise.all(browsers.map((b) => b.close()));
   await demo?.stop();
 });
-
-interface Axe {
-  run(context: Document, options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }>;
-}
-
-/** No known accessibility fault, in light and dark, and nothing wider than the screen. */
-async function expectSound(page: Page, where: string): Promise<void> {
-  for (const colorScheme of ['light', 'dark'] as const) {
-    await page.emulateMedia({ colorScheme });
-    await page.evaluate(axeSource);
-    const faults = await page.evaluate(async () => {
-      const { axe } = window as unknown as { axe: Axe };
-      const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
-      const { violations } = await axe.run(document, { runOnly: { type: 'tag', values: tags } });
-      return violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html.slice(0, 120)).join(' | ')}`);
-    });
-    expect(faults, `${where}, ${colorScheme}`).toEqual([]);
-  }
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-  expect(wide, `${where} is wider than the screen`).toBe(false);
-}
 
 test('every page of a consultation is sound at 360 px', async () => {
   const { page: patient } = await openPage(browsers[0]!, demo.patient_link, phone);
@@ -100,7 +77,7 @@ test('the secret of a link never leaves in an address', async () => {
 });
 
 test('the pages forbid code that is not ours', async () => {
-  for (const path of ['/', '/visit', '/doctor']) {
+  for (const path of ['/', '/visit', '/doctor', '/check']) {
     const response = await fetch(demo.url + path);
     expect(response.status).toBe(200);
     const policy = response.headers.get('content-security-policy') ?? '';

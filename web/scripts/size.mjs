@@ -8,6 +8,7 @@ const KIB = 1024;
 const BUDGETS = [
   { name: 'patient page before the call', entry: 'visit.html', limit: 60 * KIB },
   { name: 'doctor page before the call', entry: 'doctor.html', limit: 60 * KIB },
+  { name: 'check page before it begins', entry: 'check.html', limit: 60 * KIB },
   { name: 'call', entry: 'src/shared/call/call.ts', limit: 180 * KIB, beyond: 'visit.html' },
 ];
 

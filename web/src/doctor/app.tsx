@@ -13,6 +13,7 @@ import { Avatar, Busy, Card, Elapsed, Notice, Page, Status, Title } from '../sha
 import { problemWords } from '../shared/words';
 import type { DeskController } from './controller';
 import { type Desk, statusWords } from './desk';
+import { LookUp } from './look-up';
 
 export function App(props: { controller: DeskController }) {
   const { controller } = props;
@@ -100,6 +101,7 @@ function ListView(props: { controller: DeskController; desk: Extract<Desk, { at:
         </ul>
         {sessions.length === 0 && <p class="nothing">There are no consultations for today.</p>}
         <OwnCheck controller={controller} name={me} />
+        <LookUp api={controller.api} />
       </section>
     </Page>
   );

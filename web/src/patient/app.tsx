@@ -110,6 +110,17 @@ function CheckView(props: {
         <Appointment session={session} />
         <DeviceCheck preview={controller.preview} name={me} voiceOnly={voiceOnly} />
         {problem && <Notice tone="bad" words={problem} />}
+        <p class="hint">
+          Is your connection good enough?{' '}
+          <a
+            href={`/check?clinic=${encodeURIComponent(controller.api.me.clinic)}`}
+            target="_blank"
+            rel="noopener"
+          >
+            Check it here
+          </a>
+          , in about a minute.
+        </p>
         <div class="actions">
           <button
             type="button"

@@ -3,6 +3,7 @@
 // A page holds nothing but its join link. The link is exchanged for a bearer token when the page
 // opens, again shortly before that token ends, and once more when the server answers 401.
 
+import type { StoredCheck } from './checks/report';
 import type {
   Billing,
   ChatMessage,
@@ -212,6 +213,11 @@ export class Api {
   /** Says how it was. The server takes it once: a second one is a conflict. */
   async giveFeedback(id: string, feedback: Feedback): Promise<void> {
     await this.#call('POST', `${sessionPath(id)}/feedback`, feedback);
+  }
+
+  /** What somebody's connection check found, by the code that the person told. */
+  async connectionCheck(code: string): Promise<StoredCheck> {
+    return (await this.#call('GET', `/api/v1/checks/${encodeURIComponent(code)}`)).json();
   }
 
   async billing(id: string): Promise<Billing> {

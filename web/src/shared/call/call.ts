@@ -15,6 +15,7 @@ import {
   VideoPresets,
 } from 'livekit-client';
 import { isFinal, Problem } from '../api';
+import { localNetwork } from '../local-network';
 import { CAMERA, MICROPHONE, type StartMedia } from '../media/preview';
 import { type Device, deviceProblem } from '../media/problem';
 import type { JoinAnswer, RoomAccess } from '../types';
@@ -37,6 +38,8 @@ export interface CallOptions {
 setLogLevel('silent');
 
 const QUALITY_EVERY_MS = 1_000;
+/** A call that works has come by then. */
+const EXPLAIN_AFTER_MS = 3_000;
 /** So many samples without anything, and something is wrong. */
 const STALLED_SAMPLES = 4;
 /** A picture that stands still beside a voice that goes on is paused; nobody should wonder for long. */
@@ -74,6 +77,7 @@ export class Call implements CallModel {
   readonly wanted = signal<Readonly<Record<Device, boolean>>>({ camera: false, microphone: false });
   readonly soundBlocked = signal(false);
   readonly trouble = signal<Trouble | null>(null);
+  readonly localNetwork = signal<'prompt' | 'denied' | null>(null);
   readonly canShare: boolean;
   readonly voiceOnly: boolean;
 
@@ -172,14 +176,24 @@ export class Call implements CallModel {
   async #begin(): Promise<void> {
     const { access, media } = this.#options;
     this.wanted.value = { microphone: media.microphone !== null, camera: media.camera !== null };
+    const asking = setTimeout(() => void this.#explainLocalNetwork(), EXPLAIN_AFTER_MS);
     try {
       await this.#room.connect(roomAddress(access.url), access.accessToken);
     } catch {
       this.#stopHandedOver();
       this.#lose();
       return;
+    } finally {
+      clearTimeout(asking);
     }
     await this.#publishHandedOver();
+  }
+
+  // A call that is there at once needs no words; one that does not come may wait for this answer.
+  async #explainLocalNetwork(): Promise<void> {
+    const state = await localNetwork();
+    const wanting = this.phase.value.is !== 'connected';
+    if (wanting && (state === 'prompt' || state === 'denied')) this.localNetwork.value = state;
   }
 
   // Both at once, so that they share one negotiation. The tracks stay the SDK's to restart
@@ -253,6 +267,7 @@ export class Call implements CallModel {
 
   #connected(): void {
     this.#step({ type: 'CONNECTED' });
+    this.localNetwork.value = null;
     this.soundBlocked.value = !this.#room.canPlaybackAudio;
     this.#quality ??= setInterval(() => void this.#measure(), QUALITY_EVERY_MS);
     this.#show();

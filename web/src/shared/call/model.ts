@@ -51,6 +51,8 @@ export interface CallModel {
   /** The browser will not play sound until the person touches the page. */
   readonly soundBlocked: ReadonlySignal<boolean>;
   readonly trouble: ReadonlySignal<Trouble | null>;
+  /** The browser asks, or has refused, to let the page reach the server's local network. */
+  readonly localNetwork: ReadonlySignal<'prompt' | 'denied' | null>;
   readonly canShare: boolean;
   /** A consultation by voice: no cameras, no screens. */
   readonly voiceOnly: boolean;

@@ -3,6 +3,7 @@
 import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import { localNetworkWords } from '../local-network';
 import type { Consultation } from '../consultation';
 import { problemAdvice, problemTitle } from '../media/problem';
 import { SpeakerIcon } from '../ui/icons';
@@ -133,8 +134,10 @@ function useSeconds(): number {
 function CallNotices(props: { call: CallModel }) {
   const { call } = props;
   const trouble = call.trouble.value;
+  const local = call.localNetwork.value;
   return (
     <>
+      {local !== null && <Notice words={localNetworkWords(local === 'denied')} />}
       {call.phase.value.is === 'failed' && (
         <Notice
           tone="bad"

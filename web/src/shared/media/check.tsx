@@ -14,8 +14,13 @@ import { playTestSound, watchLevel } from './level';
 import type { DeviceState, Preview } from './preview';
 import { type Device, problemAdvice, problemTitle } from './problem';
 
-/** `voiceOnly`: nothing of a camera is asked or shown. */
-export function DeviceCheck(props: { preview: Preview; name: string; voiceOnly?: boolean }) {
+/** `voiceOnly`: nothing of a camera is asked or shown. `withoutSound`: the page has its own button. */
+export function DeviceCheck(props: {
+  preview: Preview;
+  name: string;
+  voiceOnly?: boolean;
+  withoutSound?: boolean;
+}) {
   const { preview, voiceOnly } = props;
   const camera = preview.camera.value;
   const microphone = preview.microphone.value;
@@ -38,10 +43,12 @@ export function DeviceCheck(props: { preview: Preview; name: string; voiceOnly?:
         <LevelMeter state={microphone} />
         {!voiceOnly && <Choice device="camera" preview={preview} />}
         <Choice device="microphone" preview={preview} />
-        <button type="button" class="button button-quiet" onClick={playTestSound}>
-          <SpeakerIcon />
-          Play a test sound
-        </button>
+        {!props.withoutSound && (
+          <button type="button" class="button button-quiet" onClick={playTestSound}>
+            <SpeakerIcon />
+            Play a test sound
+          </button>
+        )}
       </div>
     </div>
   );
