@@ -63,6 +63,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(addresses::media(config, &advertise, &page));
     findings.extend(http);
     findings.extend(ports::media(config, ours));
+    findings.extend(ports::turn(config, ours));
     findings.extend(secured(config, ours));
     findings.extend(system::clock(system::clock_follows(), ahead_ms));
     findings.extend(stores::database(&database));

@@ -188,6 +188,26 @@ pub(super) fn media(config: &Config, ours: bool) -> Vec<Finding> {
     findings
 }
 
+/// The relay's ports.
+pub(super) fn turn(config: &Config, ours: bool) -> Vec<Finding> {
+    const CHECK: &str = "turn_ports";
+    if config.turn.port == 0 {
+        let says = "turn.port is 0: strict networks get no calls by a relay.";
+        return vec![Finding::warning(CHECK, says, "set turn.port = 3478")];
+    }
+    let address = SocketAddr::new(config.media.bind, config.turn.port);
+    let look = |kind| judge(CHECK, "turn.port", address, kind, try_bind(address, kind), ours);
+    let mut findings = vec![look(Carries::Udp), look(Carries::Tcp)];
+    if !config.turn.reaches_browsers() {
+        findings.push(Finding::error(
+            CHECK,
+            format!("Chromium refuses relays on port {}.", config.turn.port),
+            "set turn.port to 3478, or another one from 1024 on, or 80 or 443",
+        ));
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
@@ -261,6 +281,20 @@ mod tests {
         let found = (0..20).map(|_| media(&config(listen, taken), false)[0].level).max();
         assert_eq!(found, Some(Level::Ok));
         assert_eq!(media(&config(listen, taken), true)[0].level, Level::Warning);
+    }
+
+    #[test]
+    fn the_relay_has_ports_of_its_own() {
+        let mut config = config(SocketAddr::from(([127, 0, 0, 1], 0)), 0);
+        let level = |config: &Config| turn(config, false).iter().map(|found| found.level).max();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        config.turn.port = udp.local_addr().unwrap().port();
+        assert_eq!(level(&config), Some(Level::Error));
+        config.turn.port = 0;
+        assert_eq!(level(&config), Some(Level::Warning));
+        // Whether this may be bound here or not: browsers would not go there.
+        config.turn.port = 444;
+        assert_eq!(level(&config), Some(Level::Error));
     }
 
     #[test]
