@@ -121,3 +121,21 @@ test('a browser that keeps pages from the local network is told of, and so is wh
     await strict.close();
   }
 });
+
+test('the relay is tried by each way that it offers', async () => {
+  test.setTimeout(180_000);
+  const relays = await startDemo({ args: ['--tls-port', '0'] });
+  const trusting = await launch({ args: [`--ignore-certificate-errors-spki-list=${relays.spki_sha256}`] });
+  try {
+    const { page } = await openPage(trusting, `${relays.url}/check`, phone);
+    await runCheck(page);
+    for (const way of ['UDP', 'TCP', 'TLS']) {
+      await expect(finding(page, `Picture and sound, relay (${way})`)).toContainText('Works');
+    }
+    await button(page, 'Get a code for your clinic').click();
+    await expect(page.locator('.check-code')).toBeVisible();
+  } finally {
+    await trusting.close();
+    await relays.stop();
+  }
+});
