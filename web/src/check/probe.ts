@@ -2,6 +2,7 @@
 // best of them. What is sent is a tone and a drawn picture, nothing of the person.
 
 import { LogLevel, Room, RoomEvent, setLogLevel, Track } from 'livekit-client';
+import { roomAddress } from '../shared/call/address';
 import type { Measured, Way } from '../shared/checks/report';
 import type { Begun } from './api';
 import { between, readSample, type Sample } from './measure';
@@ -61,7 +62,7 @@ async function connect(
   const Native = window.RTCPeerConnection;
   window.RTCPeerConnection = limited(Native, way, seen);
   try {
-    const joined = room.connect(url, token, {
+    const joined = room.connect(roomAddress(url), token, {
       maxRetries: 0,
       peerConnectionTimeout: TRY_MS,
       websocketTimeout: TRY_MS,
