@@ -390,12 +390,13 @@ fn allocate(turn: SocketAddr, server: &Ready) -> Result<UdpSocket> {
             None => request.finish(),
         };
         let mut answer = vec![0; 2_048];
-        for _ in 0..20 {
-            socket.send(&bytes)?;
-            if let Ok(len) = socket.recv(&mut answer) {
+        for _ in 0..40 {
+            // A server that has just been started refuses at first.
+            if let Ok(len) = socket.send(&bytes).and_then(|_| socket.recv(&mut answer)) {
                 answer.truncate(len);
                 return Ok(answer);
             }
+            std::thread::sleep(Duration::from_millis(50));
         }
         bail!("{turn} does not answer")
     };
