@@ -191,14 +191,14 @@ async fn an_authority_gives_a_certificate_renews_it_and_is_not_asked_again() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("acme");
     let site = Site::with(edge, Settings::default(), &authority.asked_by(&folder));
-    site.until(GOOD, 1).await;
+    site.counts(GOOD, 1).await;
     let first = serial(&site).await.unwrap();
     assert!(site.metric(ASKED) >= 1);
     assert_eq!(
         kept(&folder),
         [(folder.join("account.json"), 0o600), (folder.join("certificate.pem"), 0o600)]
     );
-    site.until(GOOD, 2).await;
+    site.counts(GOOD, 2).await;
     assert_ne!(serial(&site).await.unwrap(), first);
     assert_eq!(site.metric(BAD), 0);
 }
@@ -210,7 +210,7 @@ async fn what_was_kept_is_shown_after_a_restart_without_the_authority() {
     let home = tempfile::tempdir().unwrap();
     let source = authority.asked_by(home.path());
     let site = Site::with(edge, Settings::default(), &source);
-    site.until(GOOD, 1).await;
+    site.counts(GOOD, 1).await;
     let first = serial(&site).await.unwrap();
     drop((site, authority));
     let edge = Edge::bind(([127, 0, 0, 1], 0).into(), "tests").unwrap();
@@ -226,7 +226,7 @@ async fn without_a_proof_there_is_no_certificate_and_no_connection() {
     let authority = Authority::start(1, 86_400).await;
     let home = tempfile::tempdir().unwrap();
     let site = Site::with(edge, Settings::default(), &authority.asked_by(home.path()));
-    site.until(BAD, 1).await;
+    site.counts(BAD, 1).await;
     assert!(serial(&site).await.is_none());
     assert_eq!(site.metric("bedside_tls_certificate_expiry_seconds"), 0);
     assert_eq!(kept(home.path()).len(), 1, "the account");

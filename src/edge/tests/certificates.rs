@@ -39,7 +39,7 @@ async fn files_are_read_again_when_they_change_while_people_come() {
     let mut long = site.tls(&["http/1.1"]).await.unwrap();
     let changing = async {
         certificate(site.folder.path());
-        site.until(GOOD, 1).await;
+        site.counts(GOOD, 1).await;
         stop.send_replace(true);
     };
     let (got, ()) = tokio::join!(traffic(&site, &stop), changing);
@@ -61,27 +61,27 @@ async fn a_bad_file_keeps_the_old_certificate() {
     let good = [std::fs::read(chain).unwrap(), std::fs::read(key).unwrap()];
     let other = tempfile::tempdir().unwrap();
     let others_key = std::fs::read(certificate(other.path()).key).unwrap();
-    let mut bad = 0;
     for (chain_now, key_now) in [
         (&b"garbage"[..], good[1].as_slice()),
         (&good[0], &others_key),
         (&good[0][..good[0].len() / 2], &good[1]),
         (b"", b""),
     ] {
+        let before = site.metric(BAD);
         std::fs::write(chain, chain_now).unwrap();
         std::fs::write(key, key_now).unwrap();
         site.secure.reload();
-        bad += 1;
-        site.until(BAD, bad).await;
+        site.counts(BAD, before + 1).await;
         assert_eq!(shown(&site).await, first);
     }
+    let before = site.metric(BAD);
     std::fs::remove_file(key).unwrap();
     site.secure.reload();
-    site.until(BAD, bad + 1).await;
+    site.counts(BAD, before + 1).await;
     std::fs::write(chain, &good[0]).unwrap();
     std::fs::write(key, &good[1]).unwrap();
     site.secure.reload();
-    site.until(GOOD, 1).await;
+    site.counts(GOOD, 1).await;
     assert_eq!(shown(&site).await, first);
 }
 

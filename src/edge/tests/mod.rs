@@ -148,15 +148,24 @@ impl Site {
         found.unwrap_or_else(|| panic!("{line} is not in\n{text}")).parse().unwrap()
     }
 
-    /// Waits until a metric is `value`.
-    async fn until(&self, line: &str, value: u64) {
+    /// Waits until something was counted `value` times, or more.
+    async fn counts(&self, line: &str, value: u64) {
+        self.until(line, |found| found >= value).await;
+    }
+
+    /// Waits until nobody has an HTTP connection.
+    async fn empties(&self) {
+        self.until("bedside_http_connections", |found| found == 0).await;
+    }
+
+    async fn until(&self, line: &str, is: impl Fn(u64) -> bool) {
         let found = async {
-            while self.metric(line) != value {
+            while !is(self.metric(line)) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let late = tokio::time::timeout(PATIENCE, found).await;
-        assert!(late.is_ok(), "{line} is {} and not {value}", self.metric(line));
+        assert!(late.is_ok(), "{line} is {}", self.metric(line));
     }
 }
 

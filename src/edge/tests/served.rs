@@ -15,7 +15,7 @@ async fn https_is_served_with_and_without_a_list_of_protocols() {
         assert!(answer.contains("strict-transport-security: max-age=3600"), "{answer}");
     }
     assert_eq!(site.metric("bedside_edge_connections_total{kind=\"https\"}"), 4);
-    site.until("bedside_http_connections", 0).await;
+    site.empties().await;
 }
 
 #[tokio::test]
