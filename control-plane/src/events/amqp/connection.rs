@@ -88,6 +88,8 @@ async fn watch(
                 counters.amqp_blocked.take();
                 tracing::info!("the broker takes messages again");
             }
+            // One channel's own: what was asked for is not there, or may not be asked for.
+            Event::Error(error) if error.is_amqp_soft_error() => {}
             Event::Error(error) => {
                 tracing::warn!(error = super::kind_of(&error), "connection to the broker lost");
                 break;

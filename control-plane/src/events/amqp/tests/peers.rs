@@ -147,6 +147,20 @@ async fn an_exchange_of_another_type_is_taken_as_it_is() {
     }
 }
 
+/// Where nothing is there yet, each question for it closes a channel, and no connection.
+#[tokio::test]
+async fn a_question_that_is_answered_no_is_no_lost_connection() {
+    let vhost = Broker::shared().await;
+    let scene = Scene::new(&vhost).await;
+    let open = || scene.counters().amqp_connections.value();
+    assert_eq!(open(), 1, "the one that listens");
+    let peer = Peer::new(&vhost).await;
+    let mut answers = peer.consume(ANSWERS).await;
+    peer.send(CREATE, &create("first")).await;
+    answers.next_of("video.session.created").await;
+    assert_eq!(open(), 2, "and the one that sends");
+}
+
 /// What aio-pika sends by default: no content type, delivery mode 1, an aware `isoformat()`.
 #[tokio::test]
 #[ignore = "needs Python with aio-pika; scripts/test interop gives its path in E2E_PYTHON"]
