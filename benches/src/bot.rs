@@ -10,7 +10,7 @@ use bedside_sfu::core::Rng;
 use bedside_sfu::core::api::Path;
 use bedside_sfu::core::ice::Credentials;
 use bedside_sfu::core::peer::{
-    Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
+    ChannelRole, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
 };
 use bedside_sfu::core::rtcp::{
     ReportBlock, Rtcp, SenderInfo, packets, write_receiver_report, write_sender_report,
@@ -211,7 +211,7 @@ impl Bot {
                 },
                 allow_cm: false,
                 crypto: Crypto::Real,
-                open_channels: false,
+                channels: ChannelRole::Wait,
             },
         )?);
         Ok(())

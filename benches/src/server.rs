@@ -90,7 +90,9 @@ fn translate(session: u64, event: SessionEvent) -> Option<Tell> {
         SessionEvent::SubscriptionFailed { track, .. } => {
             Some(Tell::Refused { what: format!("subscription of {session} to {track:?}") })
         }
-        SessionEvent::Resumed { .. }
+        // Its clients have one connection.
+        SessionEvent::Offer { .. }
+        | SessionEvent::Resumed { .. }
         | SessionEvent::Participants(_)
         | SessionEvent::TrackPublished { .. }
         | SessionEvent::TrackUnpublished { .. }

@@ -8,7 +8,8 @@ use bedside_sfu::core::Rng;
 use bedside_sfu::core::api::MediaKind;
 use bedside_sfu::core::ice::Credentials;
 use bedside_sfu::core::peer::{
-    Crypto, DtlsRole, IceRole, Identity, IdentityError, Peer, PeerConfig, PeerEvent, Received,
+    ChannelRole, Crypto, DtlsRole, IceRole, Identity, IdentityError, Peer, PeerConfig, PeerEvent,
+    Received,
 };
 use bedside_sfu::core::sdp::{self, Local, Setup};
 use livekit_protocol as proto;
@@ -186,7 +187,7 @@ impl Session {
                 },
                 allow_cm: true,
                 crypto: Crypto::Real,
-                open_channels: true,
+                channels: ChannelRole::Open,
             };
             match Peer::new(now, config) {
                 Ok(peer) => self.wire.peer = Some(peer),

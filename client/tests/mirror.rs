@@ -25,7 +25,7 @@ use bedside_sfu::core::Rng;
 use bedside_sfu::core::api::{DataChannelKind, MediaKind, Path, Private};
 use bedside_sfu::core::ice::Credentials;
 use bedside_sfu::core::peer::{
-    Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
+    ChannelRole, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
 };
 use bedside_sfu::core::rtcp::{self, Rtcp};
 use bedside_sfu::core::rtp::{self, Header};
@@ -241,7 +241,7 @@ impl Mirror {
                         ice: IceRole::Lite { local: self.credentials.clone() },
                         allow_cm: false,
                         crypto: Crypto::Real,
-                        open_channels: false,
+                        channels: ChannelRole::Wait,
                     };
                     self.peer = Some(Peer::new(Instant::now(), config).unwrap());
                 }

@@ -7,7 +7,7 @@
 //!
 //! A join, from outside to inside:
 //!
-//! 1. [`livekit::v1`] reads the token and the join request, asks the [`rooms::Doorkeeper`], opens
+//! 1. [`livekit::door`] reads the token and the join request, asks the [`rooms::Doorkeeper`], opens
 //!    the room if it must, and upgrades to a WebSocket.
 //! 2. The session's task sends `Command::Join` to the engine and feeds what the client says and
 //!    what the engine tells into a [`session::Session`], a pure state machine, whose outputs it
@@ -103,7 +103,7 @@ impl Signaling {
 
     /// The doors: `/rtc…`.
     pub fn router(&self) -> axum::Router {
-        livekit::v1::router(Arc::clone(&self.shared))
+        livekit::door::router(Arc::clone(&self.shared))
     }
 
     /// Carries the engine's events to sessions, directory and facts, until the engine is gone.

@@ -10,7 +10,7 @@ pub const MIN_PROTOCOL: i32 = 9;
 
 /// What the engine must know of this client's software. `agent` is its `User-Agent`.
 pub fn traits(client: &lk::ClientInfo, agent: &str) -> ClientTraits {
-    ClientTraits { dtls_active: false, allow_cm: false, reads_red: reads_red(client, agent) }
+    ClientTraits { reads_red: reads_red(client, agent), ..ClientTraits::default() }
 }
 
 /// Firefox and Safari negotiate RED and then do not play it.

@@ -61,6 +61,8 @@ pub struct Opening {
     pub ping_timeout: i32,
     /// Serve `simulate`.
     pub simulate: bool,
+    /// The client receives on a connection of its own, which we offer.
+    pub two_connections: bool,
     /// Wall clock at the start, milliseconds since 1970.
     pub wall_ms: i64,
 }
@@ -321,6 +323,11 @@ impl Session {
             ping_timeout: self.opening.ping_timeout,
             server_version: SERVER_VERSION.into(),
             server_info: Some(server_info()),
+            // The connection that it receives on is always there, as data comes on it too; the other
+            // one may wait until there is something to publish.
+            subscriber_primary: self.opening.two_connections,
+            fast_publish: self.opening.two_connections
+                && (me.grant.publish || me.grant.publish_data),
             ..lk::JoinResponse::default()
         };
         if validate::join(&join).is_err() {

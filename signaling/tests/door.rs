@@ -89,6 +89,53 @@ async fn what_came_within_the_join_is_answered_after_it() {
 }
 
 #[tokio::test]
+async fn who_says_it_in_the_query_has_two_connections() {
+    let house = House::open().await;
+    let token = ward("ann");
+    let query = "protocol=16&sdk=swift&auto_subscribe=0&adaptive_stream=1&client_protocol=1";
+    let path = format!("//rtc?access_token={token}&{query}");
+    let mut ann = house.connect_at(&path).await.unwrap();
+    let Tell::Join(join) = ann.next().await else { panic!() };
+    assert!(join.subscriber_primary && join.fast_publish);
+    let joins = || {
+        let log = house.engine.log().into_iter();
+        log.filter_map(|command| match command {
+            Command::Join(join) => Some(*join),
+            _ => None,
+        })
+    };
+    let asked = joins().next().unwrap();
+    assert!(asked.client.two_connections && asked.adaptive_stream && !asked.auto_subscribe);
+    assert_eq!(asked.profile.client_protocol, 1);
+    // Back with the id of the participant.
+    let sid = join.participant.unwrap().sid;
+    drop(ann);
+    let path = format!("/rtc?access_token={token}&{query}&reconnect=1&sid={sid}");
+    let mut again = house.connect_at(&path).await.unwrap();
+    assert!(matches!(again.next().await, Tell::Reconnect(_)));
+    // A join request makes it one connection by this door too.
+    let path = format!("/rtc?access_token={}&join_request={}", ward("bob"), wrap(&join_request()));
+    let mut bob = house.connect_at(&path).await.unwrap();
+    let Tell::Join(join) = bob.next().await else { panic!() };
+    assert!(!join.subscriber_primary);
+    assert!(!joins().last().unwrap().client.two_connections);
+}
+
+#[tokio::test]
+async fn a_query_that_is_too_old_or_unreadable_stays_outside() {
+    let house = House::open().await;
+    let token = ward("ann");
+    for query in ["protocol=8", "", "protocol=16&attributes=%25", "protocol=16&publish=cam"] {
+        let path = format!("/rtc?access_token={token}&{query}");
+        assert_eq!(house.connect_at(&path).await.map(|_| ()).unwrap_err(), 400, "{query}");
+    }
+    // Attributes of its own need the right to change them.
+    let path = format!("/rtc?access_token={token}&protocol=16&attributes=eyJhIjoiYiJ9");
+    assert_eq!(house.connect_at(&path).await.map(|_| ()).unwrap_err(), 401);
+    assert!(house.engine.log().is_empty());
+}
+
+#[tokio::test]
 async fn refusals_have_the_numbers_and_texts_that_clients_classify() {
     let house = House::open().await;
     let join = wrap(&join_request());
@@ -199,7 +246,11 @@ async fn what_is_not_there_is_a_bare_404() {
         assert!(head.contains("access-control-allow-origin: *"));
     }
     let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
-    assert_eq!(house.get("/rtc", upgrade).await.0, 404);
+    assert_eq!(house.get("/rtc/v2", upgrade).await.0, 404);
+    let doors = ["/rtc", "/rtc/v1"].map(|door| house.connect_at(door));
+    for refused in futures_util::future::join_all(doors).await {
+        assert_eq!(refused.map(|_| ()).unwrap_err(), 401, "these doors are there");
+    }
     let long = format!("/rtc/v1/validate?join_request={}", "A".repeat(33 * 1024));
     assert_eq!(house.get(&long, "").await.0, 414);
     let (status, head, _) =

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bedside_sfu::core::api::Path;
 use bedside_sfu::core::codec::Codec;
 use bedside_sfu::core::peer::{
-    Credentials, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, Received,
+    ChannelRole, Credentials, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, Received,
 };
 use bedside_sfu::core::sdp::{self, Extension, Fill, Local, OpusWish};
 use bedside_sfu::core::{Rng, rtcp, rtp, twcc};
@@ -99,7 +99,7 @@ impl Receiver {
                 ice: IceRole::Lite { local: credentials.clone() },
                 allow_cm: true,
                 crypto: Crypto::Real,
-                open_channels: false,
+                channels: ChannelRole::Wait,
             },
         )?;
         let made = Self {

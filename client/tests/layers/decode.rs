@@ -13,8 +13,8 @@ use bedside_sfu::core::peer::Crypto;
 use bedside_sfu::core::rtp;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-use crate::client::Stream;
 use crate::source::{AV1, DESCRIPTOR, H264, MID, RID, Source, VP8, VP9};
+use crate::stream::Stream;
 use crate::unpack::pictures;
 use crate::world::World;
 

@@ -10,6 +10,9 @@
     reason = "scenarios may fail loudly; the room is the one of the engine's own scenarios"
 )]
 
+/// Clients have one connection for both directions.
+pub const TWO_CONNECTIONS: bool = false;
+
 #[path = "../../../sfu/tests/rooms/client.rs"]
 mod client;
 mod decode;
@@ -17,8 +20,12 @@ mod decode;
 mod line;
 #[path = "../../../sfu/tests/rooms/pipe.rs"]
 mod pipe;
+#[path = "../../../sfu/tests/rooms/receiver.rs"]
+mod receiver;
 #[path = "../../../sfu/tests/rooms/source.rs"]
 mod source;
+#[path = "../../../sfu/tests/rooms/stream.rs"]
+mod stream;
 mod unpack;
 #[path = "../../../sfu/tests/rooms/world.rs"]
 mod world;

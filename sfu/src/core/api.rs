@@ -193,6 +193,8 @@ pub struct ClientTraits {
     pub allow_cm: bool,
     /// This client's subscriptions can receive RED audio.
     pub reads_red: bool,
+    /// It has two connections: one to publish by, which it offers, and one to receive on, which we do.
+    pub two_connections: bool,
 }
 
 /// How long receivers hold pictures back, for smoothness or for speed.
@@ -416,6 +418,13 @@ pub enum Request {
     /// An SDP offer. Answered by [`SessionEvent::Answer`] with the same id.
     Offer {
         /// Echoed in the answer.
+        id: u32,
+        /// RFC 8866 text.
+        sdp: String,
+    },
+    /// The answer to a [`SessionEvent::Offer`].
+    Answer {
+        /// Of the offer; 0 where the client does not say it.
         id: u32,
         /// RFC 8866 text.
         sdp: String,

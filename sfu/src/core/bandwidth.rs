@@ -110,7 +110,7 @@ impl Room {
     /// Transport-wide feedback of a receiver.
     pub(super) fn arrivals_came(&mut self, ctx: &mut Context<'_>, key: usize, packet: &[u8]) {
         let Some(person) = self.participants.get_mut(key) else { return };
-        let Some(link) = &mut person.link else { return };
+        let Some(link) = &mut person.links.down else { return };
         let Some(estimator) = &mut link.estimator else { return };
         estimator.feedback(ctx.now, packet);
         let (target, used) = (estimator.target_bps(), person.downlink.allocated_bps);
@@ -126,7 +126,7 @@ impl Room {
     /// A receiver's own estimate.
     pub(super) fn estimate_came(&mut self, ctx: &mut Context<'_>, key: usize, bps: u64) {
         let Some(person) = self.participants.get_mut(key) else { return };
-        let estimator = person.link.as_mut().and_then(|link| link.estimator.as_mut());
+        let estimator = person.links.down.as_mut().and_then(|link| link.estimator.as_mut());
         if let Some(estimator) = estimator {
             estimator.remb(ctx.now, bps);
             person.downlink.told = true;
@@ -136,7 +136,7 @@ impl Room {
     /// Does what is due on all links.
     pub(super) fn links_due(&mut self, ctx: &mut Context<'_>) {
         let due = self.participants.iter().filter(|(_, other)| {
-            let due = other.link.as_ref().and_then(Link::due);
+            let due = other.links.down.as_ref().and_then(Link::due);
             due.is_some_and(|due| due <= ctx.now)
         });
         let due: Vec<usize> = due.map(|(key, _)| key).collect();
@@ -148,7 +148,7 @@ impl Room {
     /// Sends what waits for its turn and the probes of one link, and takes back what waited too long.
     pub(super) fn pace(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(person) = self.participants.get_mut(key) else { return };
-        let Some(link) = &mut person.link else { return };
+        let Some(link) = &mut person.links.down else { return };
         link.pace(ctx.now, ctx.departures, ctx.counters);
         if link.begin_probe(ctx.now) {
             ctx.counters.probes += 1;
@@ -216,14 +216,14 @@ impl Room {
         if !person.subscriptions.iter().any(|(_, sub)| sub.kind == MediaKind::Video) {
             return;
         }
-        if let Some(link) = &mut person.link {
+        if let Some(link) = &mut person.links.down {
             link.paddable = person.subscriptions.iter().any(|(_, sub)| sub.takes_padding());
         }
-        person.downlink.look(now, person.link.as_ref());
+        person.downlink.look(now, person.links.down.as_ref());
         let mut claims = Vec::new();
         let mut rulings = Vec::new();
         let limit = person.downlink.limit_bps;
-        if let Some(link) = person.link.as_mut().filter(|_| limit.is_none()) {
+        if let Some(link) = person.links.down.as_mut().filter(|_| limit.is_none()) {
             link.pacer.set_rates(now, 0, 0);
         }
         for (at, sub) in &person.subscriptions {
@@ -253,7 +253,7 @@ impl Room {
                 now,
                 limit,
                 keeps,
-                person.link.as_mut(),
+                person.links.down.as_mut(),
                 &mut claims,
             ));
         }
@@ -263,7 +263,7 @@ impl Room {
     /// Puts rulings into effect.
     fn settle(&mut self, ctx: &mut Context<'_>, key: usize, rulings: &[Ruling]) {
         let Some(person) = self.participants.get_mut(key) else { return };
-        let reached = person.link.as_ref().is_some_and(|link| link.peer.path().is_some());
+        let reached = person.links.down.as_ref().is_some_and(|link| link.peer.path().is_some());
         let session = person.session;
         let mut asks = Vec::new();
         let mut told = Vec::new();

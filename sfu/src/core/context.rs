@@ -64,9 +64,9 @@ impl Routes {
         self.relayed.extend(addresses);
     }
 
-    /// Forgets a participant.
+    /// Forgets a participant, by whichever way it is reached.
     pub(super) fn forget(&mut self, route: Route) {
-        self.retain(|other| other != route);
+        self.retain(|other| (other.room, other.participant) != (route.room, route.participant));
     }
 
     /// Forgets a whole room.

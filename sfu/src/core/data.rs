@@ -144,7 +144,7 @@ impl Room {
         kind: DataChannelKind,
         payload: &Bytes,
     ) {
-        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let link = self.participants.get_mut(key).and_then(|other| other.links.down.as_mut());
         let Some(link) = link else { return };
         match link.peer.send_data(ctx.now, kind, payload) {
             Ok(()) => ctx.counters.data_out += 1,

@@ -160,7 +160,7 @@ impl Core {
             }
             let person = self.rooms.get_mut(route.room);
             let person = person.and_then(|room| room.participants.get_mut(route.participant));
-            if let Some(link) = person.and_then(|person| person.link.as_mut()) {
+            if let Some(link) = person.and_then(|person| person.links.get_mut(route.way)) {
                 link.emptied(&mut self.departures);
             }
             self.departures.waiting.pop();
@@ -195,7 +195,8 @@ impl Core {
     }
 
     fn link(&mut self, route: Route) -> Option<&mut super::link::Link> {
-        self.rooms.get_mut(route.room)?.participants.get_mut(route.participant)?.link.as_mut()
+        let person = self.rooms.get_mut(route.room)?.participants.get_mut(route.participant)?;
+        person.links.get_mut(route.way)
     }
 
     fn datagram(&mut self, now: Instant, path: Path, received: Instant, data: &mut [u8]) {
@@ -219,14 +220,14 @@ impl Core {
             return;
         };
         self.with_room(now, route.room, |room, ctx| {
-            room.datagram(ctx, route.participant, path, received, data);
+            room.datagram(ctx, (route.participant, route.way), path, received, data);
         });
     }
 
     fn closed(&mut self, now: Instant, path: Path) {
         let Some(route) = self.routes.unprove(path) else { return };
         self.with_room(now, route.room, |room, ctx| {
-            room.path_closed(ctx, route.participant, path);
+            room.path_closed(ctx, route.participant, route.way, path);
         });
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::api::MediaKind;
 use super::context::{Context, ticks};
 use super::keyframes::Need;
-use super::link::Link;
+use super::link::{Link, Way};
 use super::participant::Participant;
 use super::quality::WINDOW;
 use super::room::Room;
@@ -101,7 +101,7 @@ impl Room {
                 told = Some(measured);
             }
         }
-        let estimator = person.link.as_mut().and_then(|link| link.estimator.as_mut());
+        let estimator = person.links.down.as_mut().and_then(|link| link.estimator.as_mut());
         if let Some(estimator) = estimator {
             estimator.report(ctx.now, block.fraction_lost, told);
         }
@@ -179,10 +179,10 @@ impl Room {
         let regular = [self.feedback_at, self.reports_at, self.speakers_at, self.quality_at];
         let regular = regular.into_iter().filter(|_| flowing);
         let people = self.participants.iter().flat_map(|(_, other)| {
-            let peer = other.link.as_ref().and_then(|link| link.peer.poll_timeout());
-            let link = other.link.as_ref().and_then(Link::due);
+            let peers = other.links.all().filter_map(|link| link.peer.poll_timeout());
+            let link = other.links.down.as_ref().and_then(Link::due);
             [
-                peer,
+                peers.min(),
                 link,
                 other.negotiation.due(),
                 other.wants.settling.due(),
@@ -197,18 +197,22 @@ impl Room {
     }
 
     fn peer_timeout(&mut self, ctx: &mut Context<'_>, key: usize) {
-        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
-        let Some(link) = link else { return };
-        if link.peer.poll_timeout().is_some_and(|at| at <= ctx.now) {
-            link.peer.handle_timeout(ctx.now);
-            self.peer_events(ctx, key);
+        for way in [Way::Down, Way::Up] {
+            let link = self.participants.get_mut(key).and_then(|other| other.links.get_mut(way));
+            let Some(link) = link else { continue };
+            if link.peer.poll_timeout().is_some_and(|at| at <= ctx.now) {
+                link.peer.handle_timeout(ctx.now);
+                self.peer_events(ctx, key, way);
+            }
         }
     }
 
     fn transport_feedback(&mut self, ctx: &mut Context<'_>) {
         for (_, participant) in &mut self.participants {
-            let Participant { link: Some(link), streams, .. } = participant else { continue };
-            let Some(recorder) = &mut streams.feedback else { continue };
+            let Participant { links, streams, .. } = participant;
+            let Some((link, recorder)) = links.source().zip(streams.feedback.as_mut()) else {
+                continue;
+            };
             let (sender, media) = (link.ssrc, streams.any);
             for _ in 0..FEEDBACK_PACKETS {
                 if !recorder.pending() {
@@ -245,7 +249,7 @@ impl Room {
             }
             blocks.push(block);
         }
-        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let link = self.participants.get_mut(key).and_then(|other| other.links.source());
         let Some(link) = link else { return };
         let sender = link.ssrc;
         for blocks in blocks.chunks(RECEIVER_BLOCKS) {
@@ -311,7 +315,7 @@ impl Room {
             person.described.clear();
         }
         person.described.extend(described);
-        let Some(link) = &mut person.link else { return };
+        let Some(link) = &mut person.links.down else { return };
         for reports in reports.chunks(SENDER_REPORTS) {
             let write = |out: &mut Vec<u8>| {
                 for (ssrc, info, name) in reports {

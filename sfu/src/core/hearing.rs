@@ -80,7 +80,7 @@ impl Room {
     pub(super) fn relieve(&mut self, ctx: &mut Context<'_>) {
         for (_, person) in &mut self.participants {
             let Some(bps) = person.uplink.review(ctx.now) else { continue };
-            let (media, Some(link)) = (person.streams.any, &mut person.link) else { continue };
+            let (media, Some(link)) = (person.streams.any, person.links.source()) else { continue };
             let sender = link.ssrc;
             let write = |out: &mut Vec<u8>| rtcp::write_remb(out, sender, media, bps);
             link.send_rtcp(ctx.departures, ctx.counters, write);

@@ -1,4 +1,4 @@
-//! A participant's peer and what waits to leave through it.
+//! A participant's peers, and what waits to leave through each.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -11,13 +11,76 @@ use super::pacer::Pacer;
 use super::peer::Peer;
 use super::rtp::{self, Header};
 
-/// Which participant of which room: slab keys.
+/// Which of a participant's links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    /// The one for everything; where there are two, the one that we send by.
+    Down,
+    /// The one that it publishes by, where that is another.
+    Up,
+}
+
+/// Which link of which participant in which room: slab keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Route {
     /// The room's key in the engine.
     pub(super) room: usize,
     /// The participant's key in the room.
     pub(super) participant: usize,
+    /// Which of its links.
+    pub(super) way: Way,
+}
+
+/// A participant's links: one for both directions, or one for each.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// It has one connection to publish by and another to receive on.
+    pub(super) split: bool,
+    /// The way to it; made at its first offer, or at its first answer where there are two.
+    pub(super) down: Option<Link>,
+    /// The way from it, where that is another.
+    pub(super) up: Option<Link>,
+}
+
+impl Links {
+    /// Where the link is kept that its media comes by.
+    pub(super) const fn source_way(&self) -> Way {
+        if self.split { Way::Up } else { Way::Down }
+    }
+
+    /// The link that its media comes by.
+    pub(super) fn source(&mut self) -> Option<&mut Link> {
+        self.get_mut(self.source_way())
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, way: Way) -> Option<&Link> {
+        match way {
+            Way::Down => self.down.as_ref(),
+            Way::Up => self.up.as_ref(),
+        }
+    }
+
+    /// One of them.
+    pub(super) fn get_mut(&mut self, way: Way) -> Option<&mut Link> {
+        match way {
+            Way::Down => self.down.as_mut(),
+            Way::Up => self.up.as_mut(),
+        }
+    }
+
+    /// All that are there.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Link> {
+        self.down.iter().chain(&self.up)
+    }
+
+    /// Takes a new link in.
+    pub(super) fn put(&mut self, way: Way, link: Link) {
+        match way {
+            Way::Down => self.down = Some(link),
+            Way::Up => self.up = Some(link),
+        }
+    }
 }
 
 /// What sending changes outside the participant.

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::frames::{Frame, Ids, Reading};
 use super::hearing;
 use super::keyframes::Need;
-use super::link::{Class, Link};
+use super::link::{Class, Link, Way};
 use super::peer::{DropReason, Received};
 use super::reception::Via;
 use super::red;
@@ -29,12 +29,12 @@ impl Room {
     pub(super) fn datagram(
         &mut self,
         ctx: &mut Context<'_>,
-        key: usize,
+        (key, way): (usize, Way),
         path: Path,
         received: Instant,
         data: &mut [u8],
     ) {
-        let link = self.participants.get_mut(key).and_then(|other| other.link.as_mut());
+        let link = self.participants.get_mut(key).and_then(|other| other.links.get_mut(way));
         let Some(link) = link else {
             ctx.counters.dropped_unknown += 1;
             return;
@@ -44,21 +44,21 @@ impl Room {
         match link.peer.handle_datagram(ctx.now, path, data) {
             Received::Rtp { packet, header_len: _ } => {
                 self.media(ctx, key, received, packet);
-                self.take_events(ctx, key);
+                self.take_events(ctx, key, way);
             }
             Received::Rtcp(compound) => {
                 self.reports_came(ctx, key, compound);
-                self.take_events(ctx, key);
+                self.take_events(ctx, key, way);
             }
             Received::Handled => {
-                self.peer_events(ctx, key);
+                self.peer_events(ctx, key, way);
                 if check {
-                    self.route_here(ctx, key, path);
+                    self.route_here(ctx, key, way, path);
                 }
             }
             Received::Dropped(reason) => {
                 count_drop(ctx, reason);
-                self.peer_events(ctx, key);
+                self.peer_events(ctx, key, way);
             }
         }
     }
@@ -246,7 +246,9 @@ impl Room {
         for (subscriber, subscription) in &track.subscribers {
             let Some(person) = self.participants.get_mut(*subscriber) else { continue };
             let Some(sub) = person.subscriptions.get_mut(*subscription) else { continue };
-            let Some(link) = person.link.as_mut().filter(|_| sub.is_flowing()) else { continue };
+            let Some(link) = person.links.down.as_mut().filter(|_| sub.is_flowing()) else {
+                continue;
+            };
             if link.peer.path().is_none() {
                 // Numbers must not be used up by packets that cannot leave.
                 sub.pause();
@@ -295,7 +297,7 @@ impl Room {
             return;
         }
         let media = layer.ssrc;
-        let Some(link) = &mut owner.link else { return };
+        let Some(link) = owner.links.source() else { return };
         let sender = link.ssrc;
         let write = |out: &mut Vec<u8>| rtcp::write_pli(out, sender, media);
         if link.send_rtcp(ctx.departures, ctx.counters, write) {
@@ -319,7 +321,7 @@ impl Room {
         let Some(at) = person.sending.get(&media) else { return };
         let Some(sub) = person.subscriptions.get_mut(*at) else { return };
         let Some(track) = self.tracks.get(sub.track) else { return };
-        let Some(link) = &mut person.link else { return };
+        let Some(link) = &mut person.links.down else { return };
         let repairs = sub.binding.as_ref().is_some_and(|binding| binding.repair_type.is_some());
         let copies = sub.copies(track.red_type.is_some());
         let (of, mut refused) = (sub.track, Refused::default());

@@ -23,6 +23,7 @@ mod layers;
 mod link;
 mod media;
 mod negotiation;
+mod offering;
 mod outgoing;
 mod pacer;
 mod participant;

@@ -1,7 +1,8 @@
 //! Offers and answers: which section carries which track, in both directions.
 //!
 //! Clients offer and we answer at once with everything we have. When a client lacks sections for what
-//! it is to receive, it is asked to add some and offer again: one question at a time.
+//! it is to receive, it is asked to add some and offer again: one question at a time. Clients that
+//! receive on a connection of its own are offered that one by us (`offering`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use super::api::{AddTrack, LeaveReason, MediaKind, SessionEvent, TrackSid};
 use super::context::Context;
 use super::ice::Credentials;
 use super::link::Link;
+use super::offering::Offering;
 use super::participant::Participant;
-use super::peer::{DtlsRole, IceRole, Peer, PeerConfig};
+use super::peer::{ChannelRole, DtlsRole, IceRole, Peer, PeerConfig};
 use super::room::Room;
 use super::sdp::{
     self, Description, Direction, Extension, Fill, Local, OpusWish, Section, SectionKind, Setup,
@@ -31,7 +33,7 @@ const ASK_DISTANCE: Duration = Duration::from_millis(150);
 const PENDING_LIMIT: Duration = Duration::from_secs(30);
 /// Sections of a client's offers at the most: browsers write up to 6 kB each, and no offer may be longer
 /// than [`sdp::MAX_LEN`].
-const MOST_SECTIONS: usize = 80;
+pub(super) const MOST_SECTIONS: usize = 80;
 /// A question not followed by an offer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
@@ -46,6 +48,8 @@ pub(super) struct Negotiation {
     ended: BTreeSet<String>,
     session: u64,
     version: u32,
+    /// What we have offered, to clients that are offered to.
+    pub(super) offering: Offering,
     /// A question is planned.
     ask_at: Option<Instant>,
     /// A question waits for its offer until then.
@@ -76,6 +80,18 @@ impl Negotiation {
         self.asked_until = None;
     }
 
+    /// A question, or an offer of ours, has left and waits for so long.
+    pub(super) fn wait(&mut self, now: Instant, limit: Duration) {
+        self.ask_at = None;
+        self.last_asked = Some(now);
+        self.asked_until = Some(now + limit);
+    }
+
+    /// Whether a question or an offer of ours has not been answered yet.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.asked_until.is_some()
+    }
+
     /// When [`Room::ask_for_sections`] has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
         self.asked_until.or(self.ask_at)
@@ -104,12 +120,17 @@ impl Room {
         let Some(participant) = self.participants.get_mut(key) else { return };
         participant.streams.learn(ctx.now, &offer);
         participant.negotiation.offer = Some(Arc::clone(&offer));
-        participant.negotiation.asked_until = None;
-        participant.negotiation.ask_at = None;
+        if !participant.links.split {
+            participant.negotiation.asked_until = None;
+            participant.negotiation.ask_at = None;
+        }
         participant.negotiation.forget_old(ctx.now);
         let offered = |mid: &String| offer.sections.iter().any(|section| section.mid == *mid);
         participant.negotiation.ended.retain(offered);
-        self.release_sections(key, &offer);
+        let split = participant.links.split;
+        if !split {
+            self.release_sections(key, &offer);
+        }
         let mut changes = Changes::default();
         let sections = offer.sections.iter();
         let fills: Vec<Fill> =
@@ -126,11 +147,16 @@ impl Room {
             // Others must know the participant's tracks before their answers carry them.
             self.announce(ctx, key);
         }
-        self.find_unreadable(ctx, key, &offer);
-        self.learn_receiver(ctx.now, key);
+        if !split {
+            self.find_unreadable(ctx, key, &offer);
+            self.learn_receiver(ctx.now, key);
+        }
         self.answer(ctx, key, id, &offer, &fills);
         for track in changes.published {
             self.reconcile_all(ctx, track);
+        }
+        if split {
+            return;
         }
         self.start_forwarding(ctx, key);
         if self.shortfall(key) != (0, 0) {
@@ -145,16 +171,18 @@ impl Room {
         key: usize,
         offer: &Description,
     ) -> Result<(), LeaveReason> {
-        let route = self.route(key);
+        let participant = self.participants.get(key).ok_or(LeaveReason::StateMismatch)?;
+        let way = participant.links.source_way();
+        let route = self.route(key, way);
         let participant = self.participants.get_mut(key).ok_or(LeaveReason::StateMismatch)?;
-        if let Some(link) = &mut participant.link {
+        if let Some(link) = participant.links.source() {
             let before = participant.negotiation.offer.as_ref();
             if before.is_some_and(|before| before.ufrag != offer.ufrag || before.pwd != offer.pwd) {
                 let local = Credentials::of_shard(ctx.rng, ctx.config.shard);
                 ctx.routes.ufrags.insert(local.ufrag.clone(), route);
                 link.peer.restart_ice(local);
                 // Names of restarts that were never taken up must not stay in the table.
-                self.peer_events(ctx, key);
+                self.peer_events(ctx, key, way);
             }
             return Ok(());
         }
@@ -172,11 +200,12 @@ impl Room {
             ice: IceRole::Lite { local },
             allow_cm: participant.client.allow_cm,
             crypto: ctx.config.crypto,
-            open_channels: false,
+            channels: ChannelRole::Wait,
         };
         participant.negotiation.session = u64::from(ctx.rng.next_u32());
         let peer = Peer::new(ctx.now, config).map_err(|_| LeaveReason::MediaFailure)?;
-        participant.link = Some(Link::new(ctx.now, peer, route, ctx.ssrc(), active));
+        let link = Link::new(ctx.now, peer, route, ctx.ssrc(), active);
+        participant.links.put(way, link);
         Ok(())
     }
 
@@ -310,7 +339,7 @@ impl Room {
     /// without a section that it can read.
     fn fill_receiving(&mut self, key: usize, kind: MediaKind, section: &Section) -> Fill {
         let Some(participant) = self.participants.get_mut(key) else { return Fill::Idle };
-        if !section.receives() {
+        if !section.receives() || participant.links.split {
             return Fill::Idle;
         }
         let reads_red = participant.client.reads_red;
@@ -377,11 +406,11 @@ impl Room {
     }
 
     /// What the participant tells of what it receives from us. In a bundle one id means one thing.
-    fn learn_receiver(&mut self, now: Instant, key: usize) {
+    pub(super) fn learn_receiver(&mut self, now: Instant, key: usize) {
         let Some(participant) = self.participants.get_mut(key) else { return };
         let bindings = participant.subscriptions.iter().filter_map(|(_, sub)| sub.binding.as_ref());
         let number_id = bindings.map(|binding| binding.number_id).max();
-        if let (Some(link), Some(number_id)) = (&mut participant.link, number_id) {
+        if let (Some(link), Some(number_id)) = (&mut participant.links.down, number_id) {
             link.receives(now, number_id);
         }
     }
@@ -395,7 +424,7 @@ impl Room {
         fills: &[Fill],
     ) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        let Some(link) = &participant.link else { return };
+        let Some(link) = participant.links.source() else { return };
         participant.negotiation.version += 1;
         let local = Local {
             credentials: link.peer.credentials(),
@@ -407,7 +436,9 @@ impl Room {
             version: participant.negotiation.version,
         };
         let sdp = sdp::write_answer(offer, &local, fills);
-        let carried = participant.subscriptions.iter().filter_map(|(_, subscription)| {
+        let split = participant.links.split;
+        let carried = participant.subscriptions.iter().filter(|_| !split);
+        let carried = carried.filter_map(|(_, subscription)| {
             let binding = subscription.binding.as_ref()?;
             Some((binding.mid.clone(), subscription.sid.clone()))
         });
@@ -425,7 +456,8 @@ impl Room {
         }
     }
 
-    /// The client must offer again; it is asked soon, together with what else comes up.
+    /// Somebody must offer again, soon, together with what else comes up: the client, which is asked
+    /// to, or we.
     pub(super) fn needs_offer(&mut self, now: Instant, key: usize) {
         let Some(participant) = self.participants.get_mut(key) else { return };
         let negotiation = &mut participant.negotiation;
@@ -435,27 +467,33 @@ impl Room {
         self.wake(at);
     }
 
-    /// Asks a client for sections, when it is time.
+    /// Asks a client for sections, or offers it some, when it is time.
     pub(super) fn ask_for_sections(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(participant) = self.participants.get_mut(key) else { return };
+        let split = participant.links.split;
         let negotiation = &mut participant.negotiation;
         if let Some(until) = negotiation.asked_until {
             if until > ctx.now {
                 return;
             }
             negotiation.asked_until = None;
+            if split {
+                return self.unanswered(ctx, key);
+            }
             negotiation.ask_at.get_or_insert(ctx.now);
         }
         if negotiation.ask_at.is_none_or(|at| at > ctx.now) {
             return;
         }
         negotiation.ask_at = None;
+        if split {
+            return self.offer_ours(ctx, key);
+        }
         // Without a first offer there is nothing to add to; it will be answered with everything.
         if participant.session.is_none() || negotiation.offer.is_none() {
             return;
         }
-        negotiation.last_asked = Some(ctx.now);
-        negotiation.asked_until = Some(ctx.now + ASK_AGAIN);
+        negotiation.wait(ctx.now, ASK_AGAIN);
         let session = participant.session;
         let (audio, video) = self.shortfall(key);
         ctx.tell(session, SessionEvent::SectionsNeeded { audio, video });
@@ -501,7 +539,7 @@ fn free_sections(participant: &Participant, kind: MediaKind) -> u32 {
 }
 
 /// How a section would carry a track; `None` when its writer has not the codec.
-fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<Binding> {
+pub(super) fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<Binding> {
     let codec = section.codec(&track.codec_name)?;
     let payload_type = codec.pt;
     let feeds = codec.feedback.iter().any(|kind| kind == "transport-cc");

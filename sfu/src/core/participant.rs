@@ -14,7 +14,7 @@ use super::api::{
 use super::bandwidth::Downlink;
 use super::bwe::Estimator;
 use super::layers::Wish;
-use super::link::Link;
+use super::link::Links;
 use super::negotiation::Negotiation;
 use super::protection::Protection;
 use super::quality::Connection;
@@ -53,8 +53,8 @@ pub(super) struct Participant {
     pub(super) version: u32,
     /// Its newest signal session, while there is one.
     pub(super) session: Option<SessionKey>,
-    /// Its peer; made at the first offer.
-    pub(super) link: Option<Link>,
+    /// Its peers; made at the first offers and answers.
+    pub(super) links: Links,
     /// Offers, answers and what they left open.
     pub(super) negotiation: Negotiation,
     /// What it sends.
@@ -176,7 +176,7 @@ impl Participant {
             joined_at_ms: now_ms,
             version: 1,
             session: Some(join.session),
-            link: None,
+            links: Links { split: join.client.two_connections, ..Links::default() },
             negotiation: Negotiation::default(),
             streams: Streams::default(),
             subscriptions: Slab::new(),
@@ -235,7 +235,7 @@ impl Participant {
 
     /// The estimator of the way to it, while it hears of what arrives.
     fn estimator(&self) -> Option<&Estimator> {
-        let estimator = self.link.as_ref()?.estimator.as_deref()?;
+        let estimator = self.links.down.as_ref()?.estimator.as_deref()?;
         estimator.is_informed().then_some(estimator)
     }
 

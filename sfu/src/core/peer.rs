@@ -25,8 +25,8 @@ use super::srtp::Session;
 pub use super::srtp::SrtpProfile;
 use channels::{ChannelEvent, Channels, MAX_MESSAGE};
 pub use contract::{
-    CloseReason, Crypto, DropReason, DtlsRole, IceRole, PeerConfig, PeerCounters, PeerError,
-    PeerEvent, Received, SendDataError,
+    ChannelRole, CloseReason, Crypto, DropReason, DtlsRole, IceRole, PeerConfig, PeerCounters,
+    PeerError, PeerEvent, Received, SendDataError,
 };
 use dtls::{Dtls, DtlsEvent};
 use identity::CertificateHash;
@@ -97,7 +97,7 @@ impl Peer {
             Crypto::Real => Transport::Real(Box::new(Protected {
                 dtls: Dtls::new(config.identity, config.role, remote, config.allow_cm)?,
                 srtp: None,
-                channels: Channels::new(config.role, config.open_channels),
+                channels: Channels::new(config.role, config.channels),
             })),
         };
         Ok(Self {
@@ -429,6 +429,11 @@ impl Peer {
             self.reachable = false;
             self.events.push_back(PeerEvent::Unreachable);
         }
+    }
+
+    /// Whether it was heard of lately; one that never connected counts as such.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable
     }
 
     /// Whether packets from this path are taken.

@@ -47,7 +47,7 @@ impl Room {
                 }
             });
             let owner = self.participants.get_mut(track.owner);
-            let link = owner.and_then(|owner| owner.link.as_mut());
+            let link = owner.and_then(|owner| owner.links.source());
             let Some(link) = link.filter(|_| !self.numbers.is_empty()) else { continue };
             let (sender, media, lost) = (link.ssrc, layer.ssrc, &self.numbers);
             let write = |out: &mut Vec<u8>| rtcp::write_nack(out, sender, media, lost);

@@ -19,6 +19,7 @@ impl Room {
     pub(super) fn request(&mut self, ctx: &mut Context<'_>, key: usize, request: Request) {
         match request {
             Request::Offer { id, sdp } => self.offer(ctx, key, id, &sdp),
+            Request::Answer { id, sdp } => self.answer_came(ctx, key, id, &sdp),
             Request::AddTrack(announced) => self.add_track(ctx, key, *announced),
             Request::Mute { track, muted } => {
                 self.change_track(ctx, key, &track, |info| info.muted = muted);

@@ -12,7 +12,7 @@ use super::api::{
 };
 use super::context::Context;
 use super::data::Mailbox;
-use super::link::Route;
+use super::link::{Route, Way};
 use super::participant::Participant;
 use super::quality::WINDOW;
 use super::track::Track;
@@ -122,9 +122,9 @@ impl Room {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
     }
 
-    /// Where a participant's datagrams are to be routed to.
-    pub(super) const fn route(&self, participant: usize) -> Route {
-        Route { room: self.index, participant }
+    /// Where the datagrams of one of a participant's links are to be routed to.
+    pub(super) const fn route(&self, participant: usize, way: Way) -> Route {
+        Route { room: self.index, participant, way }
     }
 
     /// A person comes in.
@@ -145,7 +145,7 @@ impl Room {
         let mut participant = Participant::new(ctx.now, ctx.unix_ms(), sid, join);
         participant.data.waiting_from = self.mailbox.next();
         let key = self.participants.insert(participant);
-        ctx.routes.sessions.insert(join.session, self.route(key));
+        ctx.routes.sessions.insert(join.session, self.route(key, Way::Down));
         self.empty_since = None;
         let Some(me) = self.info_of(key) else { return };
         let room = self.info();
@@ -154,6 +154,7 @@ impl Room {
         for track in self.track_keys() {
             self.reconcile(ctx, key, track);
         }
+        self.offer_first(ctx, key);
     }
 
     /// A new session for a participant that is still here.
@@ -167,7 +168,7 @@ impl Room {
             return ctx.tell(Some(resume.session), refused);
         };
         let (room, everyone) = (self.info(), self.visible_to(key));
-        let route = self.route(key);
+        let route = self.route(key, Way::Down);
         let Some(participant) = self.participants.get_mut(key) else { return };
         if let Some(old) = participant.session.replace(resume.session) {
             ctx.routes.sessions.remove(&old);
@@ -181,6 +182,7 @@ impl Room {
         let last_data_sequence = participant.data.last_sequence;
         let event = SessionEvent::Resumed { last_data_sequence, room, participants: everyone };
         ctx.tell(Some(resume.session), event);
+        self.offer_again(ctx, key);
         self.repeat_demand(ctx, key);
         self.repeat_quality(ctx, key);
         if let Some(info) = self.info_of(key) {
@@ -220,10 +222,10 @@ impl Room {
                 track.subscribers.retain(|(subscriber, _)| *subscriber != key);
             }
         }
-        if let Some(link) = participant.link {
+        for link in participant.links.down.into_iter().chain(participant.links.up) {
             link.close(ctx.now, ctx.departures, ctx.counters);
         }
-        ctx.routes.forget(self.route(key));
+        ctx.routes.forget(self.route(key, Way::Down));
         ctx.tell(participant.session, SessionEvent::Left { reason, resume: false });
         if !info.profile_is_hidden() {
             for (_, other) in &self.participants {

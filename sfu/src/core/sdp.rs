@@ -1,5 +1,5 @@
-//! Session descriptions (RFC 8866, RFC 8829): what a client offers, what we answer; and for a client
-//! of our own what it offers.
+//! Session descriptions (RFC 8866, RFC 8829): what a client offers, what we answer; and what we offer
+//! ourselves, as a server or for a client of our own.
 //!
 //! Reading keeps what the engine needs and passes over every line it does not know. The answer echoes
 //! the offer's payload types, codec names and formats letter by letter: browsers match them so.
@@ -10,7 +10,7 @@ mod write;
 
 use std::net::SocketAddr;
 
-pub use offer::{OfferSection, write_offer};
+pub use offer::{OfferSection, write_lite_offer, write_offer};
 pub use parse::{MAX_LEN, MAX_SECTIONS, SdpError, parse};
 pub use write::{Fill, Local, OpusWish, write_answer};
 

@@ -243,8 +243,16 @@ pub(super) fn choose_codec<'s>(
     };
     named
         .next()
-        .or_else(|| usual.iter().find_map(|name| section.codec(name)))
+        .or_else(|| first_of(usual, section))
         .or_else(|| section.codecs.iter().find(|codec| !auxiliary(&codec.name)))
+}
+
+/// The one of these that the writer of a section prefers: some clients announce no codec and put the
+/// only one first that they will send.
+fn first_of<'s>(names: &[&str], section: &'s Section) -> Option<&'s PayloadType> {
+    let usual = |name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let first = section.codecs.iter().find(|codec| usual(&codec.name))?;
+    section.codec(&first.name)
 }
 
 fn sort_announced(layers: &mut [LayerInfo]) {

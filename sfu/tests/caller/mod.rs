@@ -15,7 +15,7 @@ use bedside_sfu::core::api::{
 };
 use bedside_sfu::core::ice::Credentials;
 use bedside_sfu::core::peer::{
-    Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
+    ChannelRole, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
 };
 use bedside_sfu::core::rtp::write_header;
 use bedside_sfu::core::sdp::{
@@ -268,7 +268,7 @@ impl Caller {
             },
             allow_cm: false,
             crypto: Crypto::Real,
-            open_channels: false,
+            channels: ChannelRole::Wait,
         };
         self.peer = Some(Peer::new(Instant::now(), config).unwrap());
     }

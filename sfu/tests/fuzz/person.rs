@@ -13,7 +13,7 @@ use bedside_sfu::core::api::{
 use bedside_sfu::core::codec::Vp8;
 use bedside_sfu::core::ice::Credentials;
 use bedside_sfu::core::peer::{
-    Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
+    ChannelRole, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
 };
 use bedside_sfu::core::rtcp::{self, Rtcp};
 use bedside_sfu::core::rtp::{self, Header};
@@ -243,7 +243,7 @@ impl Person {
                     ice: IceRole::Controlling { local, remote, candidates: vec![path] },
                     allow_cm: false,
                     crypto: Crypto::Clear,
-                    open_channels: true,
+                    channels: ChannelRole::Open,
                 };
                 self.peer = Some(Peer::new(now, config).unwrap());
             }

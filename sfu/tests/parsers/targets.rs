@@ -13,7 +13,7 @@ use bedside_sfu::core::codec::{Codec, Vp8, Vp9, keyframe_start};
 use bedside_sfu::core::descriptor::{Descriptors, mask_targets};
 use bedside_sfu::core::ice;
 use bedside_sfu::core::peer::{
-    Credentials, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, Received,
+    ChannelRole, Credentials, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, Received,
 };
 use bedside_sfu::core::rtcp::{self, Rtcp};
 use bedside_sfu::core::sdp::{self, Extension, Fill, Local, OpusWish, Section, SectionKind};
@@ -299,6 +299,6 @@ fn config(ice: IceRole) -> PeerConfig {
         ice,
         allow_cm: true,
         crypto: Crypto::Clear,
-        open_channels: false,
+        channels: ChannelRole::Wait,
     }
 }

@@ -13,20 +13,23 @@ use bedside_sfu::core::api::{
 use bedside_sfu::core::codec::Vp8;
 use bedside_sfu::core::ice::Credentials;
 use bedside_sfu::core::peer::{
-    Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
+    ChannelRole, Crypto, DtlsRole, IceRole, Identity, Peer, PeerConfig, PeerEvent, Received,
 };
 use bedside_sfu::core::rtcp::{self, Rtcp};
 use bedside_sfu::core::rtp::{self, Header};
 use bedside_sfu::core::sdp::{
-    self, Description, Direction, Extension, Local, OfferSection, PayloadType, SectionKind, Setup,
+    self, Description, Direction, Extension, Local, OfferSection, PayloadType, Section,
+    SectionKind, Setup,
 };
 use bedside_sfu::core::twcc::Recorder;
 use bytes::Bytes;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::receiver::Receiver;
 use crate::source::{
     AV1, DESCRIPTOR, H264, LEVEL, MID, OPUS, RED, REPAIRED, RID, RTX, Source, TWCC, VP8, VP9,
 };
+use crate::stream::{Seen, Stream};
 use crate::world::server;
 
 /// How often a subscriber asks again for what it misses.
@@ -34,28 +37,6 @@ const ASK_EACH: Duration = Duration::from_millis(60);
 
 /// How often a subscriber tells what arrived, as browsers do.
 const TELL_EACH: Duration = Duration::from_millis(50);
-
-/// One packet as a subscriber saw it.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub at: Instant,
-    pub timestamp: u32,
-    pub payload_type: u8,
-    pub picture: Option<u16>,
-    pub tl0: Option<u8>,
-    pub keyframe: bool,
-    pub descriptor: Vec<u8>,
-    pub payload: Vec<u8>,
-}
-
-/// One stream as a subscriber saw it, by extended sequence number.
-#[derive(Default)]
-pub struct Stream {
-    pub seen: BTreeMap<u64, Seen>,
-    pub repeated: u64,
-    pub reports: Vec<(Instant, rtcp::SenderInfo)>,
-    highest: Option<u64>,
-}
 
 /// What a subscriber says about arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +76,10 @@ pub struct Client {
     pub quiet: bool,
     pub setup_sent: Setup,
     pub peer: Option<Peer>,
+    /// The connection it receives on, where that is another.
+    pub receiver: Option<Receiver>,
+    /// Its answer to the server's offer, to be sent.
+    pub to_answer: Option<(u32, String)>,
     pub sections: Vec<OfferSection>,
     pub sources: Vec<Source>,
     pub streams: BTreeMap<u32, Stream>,
@@ -160,6 +145,9 @@ impl Client {
             quiet: false,
             setup_sent: Setup::ActPass,
             peer: None,
+            receiver: crate::TWO_CONNECTIONS
+                .then(|| Receiver::new(number, crypto, Arc::clone(&identity))),
+            to_answer: None,
             sections: Vec::new(),
             sources: Vec::new(),
             streams: BTreeMap::new(),
@@ -195,6 +183,9 @@ impl Client {
 
     /// Adds sections to receive on.
     pub fn receive_on(&mut self, audio: u32, video: u32) {
+        if self.receiver.is_some() {
+            return;
+        }
         for (count, kind) in [(audio, SectionKind::Audio), (video, SectionKind::Video)] {
             for _ in 0..count {
                 let mid = self.sections.len().to_string();
@@ -262,6 +253,10 @@ impl Client {
         let remote = self.answer.as_ref().map(credentials).unwrap();
         let path = self.path();
         self.peer.as_mut().unwrap().set_remote(now, &remote, vec![path]);
+        if let Some(receiver) = &mut self.receiver {
+            let port = address.port() + 1_000;
+            receiver.move_to(now, SocketAddr::new(address.ip(), port));
+        }
     }
 
     fn path(&self) -> Path {
@@ -276,6 +271,10 @@ impl Client {
                 self.me = Some(me.sid.clone());
                 self.others = others.iter().map(|info| (info.sid.clone(), info.clone())).collect();
             }
+            SessionEvent::Resumed { participants, .. } => {
+                let everyone = participants.iter();
+                self.others = everyone.map(|info| (info.sid.clone(), info.clone())).collect();
+            }
             SessionEvent::Participants(infos) => {
                 for info in infos {
                     if let Some(before) = self.others.get(&info.sid) {
@@ -287,6 +286,9 @@ impl Client {
             SessionEvent::Answer { id, sdp, mid_to_track } if !self.quiet => {
                 assert_eq!(*id, self.offers);
                 self.answered(now, sdp, mid_to_track.clone());
+            }
+            SessionEvent::Offer { id, sdp, mid_to_track } if !self.quiet => {
+                self.offered(now, *id, sdp, mid_to_track.clone());
             }
             SessionEvent::SectionsNeeded { audio, video } if self.obeys_questions => {
                 self.receive_on(*audio, *video);
@@ -323,14 +325,11 @@ impl Client {
     fn answered(&mut self, now: Instant, text: &str, carried: Vec<(String, TrackSid)>) {
         let answer = sdp::parse(text).unwrap();
         assert_eq!(answer.sections.len(), self.sections.len());
-        for (mid, sid) in &carried {
-            let publisher =
-                self.others.values().find(|info| info.tracks.iter().any(|track| track.sid == *sid));
-            assert!(publisher.is_some(), "the publisher must be known before its track is carried");
-            let section = answer.sections.iter().find(|section| section.mid == *mid).unwrap();
-            assert_eq!(section.msid.as_ref().unwrap().1, *sid.0);
+        if self.receiver.is_none() {
+            self.carries(&answer, carried);
+        } else {
+            assert!(carried.is_empty(), "it is not received on here");
         }
-        self.carried = carried.into_iter().collect();
         let remote = credentials(&answer);
         let candidates = vec![self.path()];
         match &mut self.peer {
@@ -347,7 +346,7 @@ impl Client {
                     ice: IceRole::Controlling { local, remote, candidates },
                     allow_cm: false,
                     crypto: self.crypto,
-                    open_channels: true,
+                    channels: ChannelRole::Open,
                 };
                 self.peer = Some(Peer::new(now, config).unwrap());
             }
@@ -360,27 +359,80 @@ impl Client {
         self.answer = Some(answer);
     }
 
+    /// What an offer of the server's own carries.
+    fn offered(&mut self, now: Instant, id: u32, text: &str, carried: Vec<(String, TrackSid)>) {
+        self.carries(&sdp::parse(text).unwrap(), carried);
+        let (seeing, red) = (self.has_video_codec, self.reads_red);
+        let receiver = self.receiver.as_mut().filter(|receiver| !receiver.mute);
+        let reads = |section: &Section| seeing || section.kind != SectionKind::Video;
+        self.to_answer = receiver.map(|receiver| (id, receiver.answer(now, text, reads, red)));
+    }
+
+    fn carries(&mut self, description: &Description, carried: Vec<(String, TrackSid)>) {
+        for (mid, sid) in &carried {
+            let publisher =
+                self.others.values().find(|info| info.tracks.iter().any(|track| track.sid == *sid));
+            assert!(publisher.is_some(), "the publisher must be known before its track is carried");
+            let section = description.sections.iter().find(|section| section.mid == *mid).unwrap();
+            assert_eq!(section.msid.as_ref().unwrap().1, *sid.0);
+        }
+        self.carried = carried.into_iter().collect();
+    }
+
+    /// The description of what it receives.
+    pub fn incoming(&self) -> Option<&Description> {
+        self.receiver.as_ref().map_or(self.answer.as_ref(), |receiver| receiver.offer.as_ref())
+    }
+
+    /// The peer that it receives by.
+    pub fn receiving(&mut self) -> Option<&mut Peer> {
+        match &mut self.receiver {
+            Some(receiver) => receiver.peer.as_mut(),
+            None => self.peer.as_mut(),
+        }
+    }
+
+    /// Its peers are gone, without a word.
+    pub fn vanish(&mut self) -> (Option<Peer>, Option<Peer>) {
+        (self.peer.take(), self.receiver.as_mut().and_then(|receiver| receiver.peer.take()))
+    }
+
+    /// They are there again.
+    pub fn come_back(&mut self, (peer, other): (Option<Peer>, Option<Peer>)) {
+        self.peer = peer;
+        if let Some(receiver) = &mut self.receiver {
+            receiver.peer = other;
+        }
+    }
+
     pub fn due(&self) -> Option<Instant> {
-        let peer = self.peer.as_ref()?;
-        let media = peer.path().is_some();
-        let sources = self.sources.iter().filter(|_| media).map(Source::due);
+        let other = self.receiver.as_ref().and_then(|receiver| receiver.peer.as_ref());
+        let both = || self.peer.iter().chain(other);
+        let sends = self.peer.as_ref().is_some_and(|peer| peer.path().is_some());
+        let media = both().any(|peer| peer.path().is_some());
+        let sources = self.sources.iter().filter(|_| sends).map(Source::due);
         let tells = self.next_told.filter(|_| media && self.tells_arrivals);
-        sources.chain(peer.poll_timeout()).chain(self.next_ask.filter(|_| media)).chain(tells).min()
+        let peers = both().filter_map(Peer::poll_timeout);
+        sources.chain(peers).chain(self.next_ask.filter(|_| media)).chain(tells).min()
     }
 
     pub fn work(&mut self, now: Instant) {
-        let Some(peer) = &mut self.peer else { return };
-        if peer.poll_timeout().is_some_and(|at| at <= now) {
-            peer.handle_timeout(now);
-        }
-        while let Some(event) = peer.poll_event() {
-            if let PeerEvent::Data { kind, payload } = event {
-                self.data.push((kind, String::from_utf8_lossy(&payload).into_owned()));
+        let other = self.receiver.as_mut().and_then(|receiver| receiver.peer.as_mut());
+        for peer in self.peer.iter_mut().chain(other) {
+            if peer.poll_timeout().is_some_and(|at| at <= now) {
+                peer.handle_timeout(now);
+            }
+            while let Some(event) = peer.poll_event() {
+                if let PeerEvent::Data { kind, payload } = event {
+                    self.data.push((kind, String::from_utf8_lossy(&payload).into_owned()));
+                }
             }
         }
         let (sources, twcc, outgoing) = (&mut self.sources, &mut self.twcc, &mut self.outgoing);
         let sealed = &mut self.sealed_sounds;
-        if let Some(path) = peer.path() {
+        if let Some((peer, path)) =
+            self.peer.as_mut().and_then(|peer| Some(peer.path()).flatten().map(|path| (peer, path)))
+        {
             for source in sources {
                 source.work(now, twcc, &mut |mut packet, len| {
                     let header = Header::parse(&packet).unwrap();
@@ -457,7 +509,19 @@ impl Client {
         }
     }
 
+    /// Says something of what it receives.
     pub fn send_rtcp(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut packet = Vec::new();
+        write(&mut packet);
+        let Some(peer) = self.receiving() else { return };
+        let Some(path) = peer.path() else { return };
+        if peer.seal_rtcp(&mut packet, 0) {
+            self.outgoing.push((path, packet));
+        }
+    }
+
+    /// Says something of what it sends.
+    pub fn report(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut packet = Vec::new();
         write(&mut packet);
         let Some(peer) = &mut self.peer else { return };
@@ -493,14 +557,19 @@ impl Client {
 
     pub fn take_outgoing(&mut self) -> Vec<(Path, Vec<u8>)> {
         let mut all = std::mem::take(&mut self.outgoing);
-        while let Some(transmit) = self.peer.as_mut().and_then(Peer::poll_transmit) {
-            all.push(transmit);
+        let other = self.receiver.as_mut().and_then(|receiver| receiver.peer.as_mut());
+        for peer in self.peer.iter_mut().chain(other) {
+            all.extend(std::iter::from_fn(|| peer.poll_transmit()));
         }
         all
     }
 
     pub fn datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) {
-        let Some(peer) = &mut self.peer else { return };
+        let received = self.receiver.as_ref().is_some_and(
+            |receiver| matches!(path, Path::Udp { local, .. } if local == receiver.address),
+        );
+        let peer = if received { self.receiving() } else { self.peer.as_mut() };
+        let Some(peer) = peer else { return };
         match peer.handle_datagram(now, path, bytes) {
             Received::Rtp { packet, header_len: _ } => {
                 let packet = packet.to_vec();
@@ -519,7 +588,8 @@ impl Client {
         let payload = rtp::payload(packet, &header).unwrap();
         self.octets += packet.len() as u64;
         self.note_arrival(now, packet);
-        let repair = self.answer.iter().flat_map(|answer| &answer.sections).find_map(|section| {
+        let sections = self.incoming().into_iter().flat_map(|description| &description.sections);
+        let repair = sections.into_iter().find_map(|section| {
             section.fid.iter().find(|(_, repair)| *repair == header.ssrc).map(|(media, _)| *media)
         });
         let (ssrc, sequence, payload) = match repair {
@@ -631,7 +701,7 @@ impl Client {
     /// The stream that carries a track now.
     pub fn stream_of(&self, track: &TrackSid) -> Option<&Stream> {
         let mid = self.carried.iter().find(|(_, sid)| *sid == track).map(|(mid, _)| mid)?;
-        let section = self.answer.as_ref()?.sections.iter().find(|section| section.mid == *mid)?;
+        let section = self.incoming()?.sections.iter().find(|section| section.mid == *mid)?;
         self.streams.get(section.ssrcs.first()?)
     }
 
@@ -639,70 +709,6 @@ impl Client {
     pub fn tracks_of_others(&self) -> Vec<TrackInfo> {
         let others = self.others.values().filter(|info| Some(&info.sid) != self.me.as_ref());
         others.flat_map(|info| info.tracks.clone()).collect()
-    }
-}
-
-impl Stream {
-    fn put(&mut self, sequence: u16, seen: Seen) {
-        let index = match self.highest {
-            None => (1 << 20) + u64::from(sequence),
-            Some(highest) => {
-                highest.wrapping_add_signed(i64::from(sequence.wrapping_sub(highest as u16) as i16))
-            }
-        };
-        self.highest = Some(self.highest.map_or(index, |highest| highest.max(index)));
-        if let Some(before) = self.seen.insert(index, seen.clone()) {
-            self.repeated += 1;
-            assert!(before.payload == seen.payload, "two packets under number {index}");
-            assert_eq!(before.timestamp, seen.timestamp, "two packets under number {index}");
-        }
-    }
-
-    /// Numbers that never came; `None` when nothing came at all.
-    pub fn missing(&self) -> Option<Vec<u64>> {
-        let (first, _) = self.seen.first_key_value()?;
-        let (last, _) = self.seen.last_key_value()?;
-        Some((*first..*last).filter(|at| !self.seen.contains_key(at)).collect())
-    }
-
-    /// What must hold of every stream, whatever was lost on the way: clocks and picture ids never go
-    /// back, and packets of one picture share them.
-    pub fn check_order(&self) {
-        let mut before: Option<&Seen> = None;
-        for seen in self.seen.values().filter(|seen| !seen.payload.is_empty()) {
-            if let Some(before) = before {
-                let step = seen.timestamp.wrapping_sub(before.timestamp) as i32;
-                assert!(step >= 0, "the clock went back by {step}");
-                if let (Some(now), Some(then)) = (seen.picture, before.picture) {
-                    let pictures = now.wrapping_sub(then) & 0x7FFF;
-                    assert!(pictures < 0x4000, "picture id went back");
-                    assert_eq!(pictures == 0, step == 0, "a picture has one time");
-                }
-            }
-            before = Some(seen);
-        }
-    }
-
-    /// What must hold of a stream when nothing was lost.
-    pub fn check_whole(&self) {
-        self.check_order();
-        assert_eq!(self.missing(), Some(vec![]), "a gap of our making");
-        let pictures: Vec<u16> = self.seen.values().filter_map(|seen| seen.picture).collect();
-        for pair in pictures.windows(2) {
-            assert!(pair[1].wrapping_sub(pair[0]) & 0x7FFF <= 1, "a picture is missing");
-        }
-        let layers: Vec<u8> = self.seen.values().filter_map(|seen| seen.tl0).collect();
-        for pair in layers.windows(2) {
-            assert!(pair[1].wrapping_sub(pair[0]) <= 1, "a TL0 picture is missing");
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.seen.len()
-    }
-
-    pub fn since(&self, at: Instant) -> impl Iterator<Item = &Seen> {
-        self.seen.values().filter(move |seen| seen.at >= at)
     }
 }
 

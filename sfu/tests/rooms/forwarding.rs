@@ -79,7 +79,8 @@ fn the_server_may_be_the_dtls_client() {
     let face = publish(&mut world, patient, Source::video(now, "cam", "", 2_000, &[]));
     world.run_ms(1_000);
     world.clients[doctor].stream_of(&face).unwrap().check_whole();
-    assert_eq!(world.core.counters().peers_connected, 2);
+    let each = if crate::TWO_CONNECTIONS { 2 } else { 1 };
+    assert_eq!(world.core.counters().peers_connected, 2 * each);
 }
 
 #[test]
@@ -123,7 +124,13 @@ fn missing_sections_are_asked_for_once_and_together() {
             _ => None,
         })
         .collect();
-    assert_eq!(questions, [(3, 3)]);
+    if crate::TWO_CONNECTIONS {
+        // The first one has data alone.
+        assert!(questions.is_empty());
+        assert_eq!(world.told(doctor, |event| matches!(event, SessionEvent::Offer { .. })), 2);
+    } else {
+        assert_eq!(questions, [(3, 3)]);
+    }
     assert_eq!(world.clients[doctor].carried.len(), 6);
     for stream in world.clients[doctor].streams.values() {
         stream.check_whole();
@@ -141,7 +148,7 @@ fn an_unanswered_question_is_repeated() {
     publish(&mut world, patient, Source::audio(now, "mic", "", 1_000));
     world.run_ms(6_900);
     let asked = world.told(doctor, |event| matches!(event, SessionEvent::SectionsNeeded { .. }));
-    assert_eq!(asked, 3);
+    assert_eq!(asked, if crate::TWO_CONNECTIONS { 0 } else { 3 });
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bedside_sfu::core::api::TrackSid;
 use bedside_sfu::core::peer::Crypto;
 
-use crate::client::Stream;
 use crate::forwarding::call;
+use crate::stream::Stream;
 use crate::world::World;
 
 /// Where a packet was in the publisher's time by the newest report before it, less where it really
@@ -16,7 +16,7 @@ fn errors(
     rate: f64,
     made: impl Fn(&[u8]) -> Option<Duration>,
 ) -> Vec<(Instant, f64)> {
-    let error = |seen: &crate::client::Seen| {
+    let error = |seen: &crate::stream::Seen| {
         let (_, report) = stream.reports.iter().rev().find(|(at, _)| *at <= seen.at)?;
         let ntp = report.ntp as f64 / f64::from(u32::MAX);
         let later = f64::from(seen.timestamp.wrapping_sub(report.rtp_timestamp) as i32) / rate;

@@ -7,6 +7,9 @@
     reason = "scenarios may fail loudly"
 )]
 
+/// Clients have one connection for both directions.
+pub const TWO_CONNECTIONS: bool = false;
+
 mod bandwidth;
 mod client;
 mod data;
@@ -20,7 +23,9 @@ mod people;
 mod picture;
 mod pipe;
 mod quality;
+mod receiver;
 mod repair;
 mod sound;
 mod source;
+mod stream;
 mod world;

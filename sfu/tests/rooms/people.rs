@@ -132,7 +132,7 @@ fn silence_of_media_ends_in_a_timeout_unless_it_resumes() {
     for resumes in [false, true] {
         let (mut world, doctor, patient, ..) = call(Crypto::Clear);
         // A cut cable: nothing of it arrives any more.
-        let cut = std::mem::take(&mut world.clients[patient].peer);
+        let cut = world.clients[patient].vanish();
         let sources = std::mem::take(&mut world.clients[patient].sources);
         world.run_ms(16_000);
         assert_eq!(world.left(patient), Some((LeaveReason::ConnectionTimeout, true)));
@@ -142,7 +142,8 @@ fn silence_of_media_ends_in_a_timeout_unless_it_resumes() {
             .any(|fact| matches!(fact, NodeEvent::Reachable { reachable: false, .. }));
         assert!(told);
         if resumes {
-            (world.clients[patient].peer, world.clients[patient].sources) = (cut, sources);
+            world.clients[patient].come_back(cut);
+            world.clients[patient].sources = sources;
             world.resume(patient);
             world.run_ms(10_000);
             assert_eq!(world.core.counters().participants, 2);
@@ -165,7 +166,7 @@ fn silence_of_media_ends_in_a_timeout_unless_it_resumes() {
 fn who_never_becomes_active_is_removed() {
     let mut world = World::new(Crypto::Clear);
     let ghost = world.join("ghost");
-    world.clients[ghost].peer = None;
+    world.clients[ghost].vanish();
     world.run_ms(59_000);
     assert_eq!(world.left(ghost), None);
     world.run_ms(1_100);

@@ -179,12 +179,13 @@ fn lost_is_told_of_the_silent_only_and_never_to_itself() {
     let (mut world, doctor, patient, ..) = call(Crypto::Clear);
     run(&mut world, 6);
     // A cut cable: nothing of it arrives any more.
-    let peer = world.clients[patient].peer.take();
+    let cut = world.clients[patient].vanish();
     let sources = std::mem::take(&mut world.clients[patient].sources);
     world.run_ms(18_000);
     assert_eq!(told(&world, doctor, patient).last(), Some(&Lost));
     // It comes back with a new session and the same peer.
-    (world.clients[patient].peer, world.clients[patient].sources) = (peer, sources);
+    world.clients[patient].come_back(cut);
+    world.clients[patient].sources = sources;
     world.resume(patient);
     world.run_ms(2_000);
     assert_eq!(told(&world, doctor, patient).last(), Some(&Poor));

@@ -7,8 +7,8 @@ use bedside_sfu::core::api::{Request, TrackSid};
 use bedside_sfu::core::peer::Crypto;
 use bedside_sfu::core::{red, rtcp};
 
-use crate::client::{Seen, Stream};
 use crate::source::{OPUS, RED, Source};
+use crate::stream::{Seen, Stream};
 use crate::world::World;
 
 /// One way between a client and the server: a round trip of 40 ms.

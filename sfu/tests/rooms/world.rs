@@ -159,6 +159,7 @@ impl World {
             client: ClientTraits {
                 dtls_active: client.server_active,
                 reads_red: client.reads_red,
+                two_connections: client.receiver.is_some(),
                 ..ClientTraits::default()
             },
         };
@@ -180,6 +181,13 @@ impl World {
 
     /// A client's signal connection breaks and it resumes with an ICE restart, as browsers do.
     pub fn resume(&mut self, client: usize) {
+        self.resume_without_offer(client);
+        self.clients[client].restart_ice(&mut self.rng);
+        self.offer(client);
+    }
+
+    /// … and offers nothing itself.
+    pub fn resume_without_offer(&mut self, client: usize) {
         let session = self.session();
         let it = &mut self.clients[client];
         it.session = session;
@@ -188,8 +196,6 @@ impl World {
         let resume =
             Resume { room: ROOM, session, participant, identity: Private(it.name.clone()) };
         self.command(Command::Resume(Box::new(resume)));
-        self.clients[client].restart_ice(&mut self.rng);
-        self.offer(client);
     }
 
     /// A person joins and says nothing more.
@@ -207,7 +213,10 @@ impl World {
             auto_subscribe: true,
             adaptive_stream: false,
             allow_pause: true,
-            client: ClientTraits::default(),
+            client: ClientTraits {
+                two_connections: crate::TWO_CONNECTIONS,
+                ..ClientTraits::default()
+            },
         };
         self.command(Command::Join(Box::new(join)));
         number
@@ -236,8 +245,8 @@ impl World {
     pub fn stream_ssrc(&self, client: usize, track: &TrackSid) -> u32 {
         let client = &self.clients[client];
         let mid = client.carried.iter().find(|(_, sid)| *sid == track).unwrap().0;
-        let answer = client.answer.as_ref().unwrap();
-        answer.sections.iter().find(|section| section.mid == *mid).unwrap().ssrcs[0]
+        let incoming = client.incoming().unwrap();
+        incoming.sections.iter().find(|section| section.mid == *mid).unwrap().ssrcs[0]
     }
 
     /// A publisher reports on all its streams.
@@ -268,7 +277,7 @@ impl World {
             .collect();
         for (ssrc, rtp_timestamp) in reports {
             let info = rtcp::SenderInfo { ntp, rtp_timestamp, packets: 1, octets: 1 };
-            self.clients[client].send_rtcp(|out| rtcp::write_sender_report(out, ssrc, &info, &[]));
+            self.clients[client].report(|out| rtcp::write_sender_report(out, ssrc, &info, &[]));
         }
     }
 
@@ -387,7 +396,10 @@ impl World {
             };
             let Path::Udp { local, remote } = path else { continue };
             for bytes in trains {
-                let to = self.clients.iter().position(|client| client.address == remote);
+                let to = self.clients.iter().position(|client| {
+                    let other = client.receiver.as_ref().map(|receiver| receiver.address);
+                    client.address == remote || other == Some(remote)
+                });
                 self.line.witness(remote, &bytes);
                 if !self.lost(false, remote, &bytes)
                     && let Some(to) = to
@@ -406,6 +418,9 @@ impl World {
                 let Some(client) = client else { return };
                 let offers = client.told(now, event);
                 let number = client.number;
+                if let Some((id, sdp)) = client.to_answer.take() {
+                    self.request(number, Request::Answer { id, sdp });
+                }
                 if offers {
                     self.offer(number);
                 }

@@ -2,7 +2,8 @@
 
 pub mod convert;
 pub mod data;
-pub mod v1;
+pub mod door;
+pub mod query;
 pub mod validate;
 
 mod socket;

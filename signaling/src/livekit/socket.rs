@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::v1::Entry;
+use super::door::Entry;
 use crate::dispatch::{Cut, Place, Shared};
 use crate::engine::Busy;
 use crate::ice::IceServer;
@@ -296,6 +296,7 @@ fn opening(shared: &Shared, entry: &mut Entry) -> Opening {
         ping_interval: seconds(config.ping_interval),
         ping_timeout: seconds(config.ping_timeout),
         simulate: config.allow_simulate,
+        two_connections: entry.client.two_connections,
         wall_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
     }
 }

@@ -20,6 +20,7 @@ impl Session {
     pub(super) fn said(&mut self, now: Instant, message: Said) {
         match message {
             Said::Offer(offer) => self.offer(offer),
+            Said::Answer(answer) => self.answer_came(answer),
             Said::AddTrack(request) => self.add_track(request),
             Said::Mute(mute) => {
                 self.ask(Request::Mute { track: TrackSid(mute.sid.into()), muted: mute.muted });
@@ -69,6 +70,15 @@ impl Session {
             return;
         }
         self.ask(Request::Offer { id: offer.id, sdp: offer.sdp });
+    }
+
+    fn answer_came(&mut self, answer: lk::SessionDescription) {
+        if answer.sdp.len() > limits::SDP {
+            self.count(Tally::OverLimit);
+            self.respond(0, Reason::LimitExceeded, "the answer is too long", None);
+            return;
+        }
+        self.ask(Request::Answer { id: answer.id, sdp: answer.sdp });
     }
 
     pub(super) fn add_track(&mut self, request: lk::AddTrackRequest) {
@@ -121,8 +131,8 @@ impl Session {
             Said::UnpublishDataTrackRequest(r) => (0, Some(Echo::UnpublishDataTrack(r))),
             Said::StoreDataBlobRequest(request) => (request.request_id, None),
             Said::GetDataBlobRequest(request) => (request.request_id, None),
-            // An answer without an offer of ours, an outdated layer report, or data tracks that
-            // nobody publishes: nothing waits for a reply.
+            // An outdated layer report, or data tracks that nobody publishes: nothing waits for a
+            // reply.
             _ => return,
         };
         self.respond(request_id, Reason::UnsupportedType, "not served", echo);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bedside_sfu::core::api::{
-    AddTrack, ParticipantInfo, ParticipantState, Refusal, SessionEvent, TrackInfo, TrackSid,
+    AddTrack, ParticipantInfo, ParticipantSid, ParticipantState, Refusal, SessionEvent, TrackInfo,
+    TrackSid,
 };
 use livekit_protocol as lk;
 use livekit_protocol::request_response::{Reason, Request as Echo};
@@ -15,13 +16,13 @@ use crate::livekit::convert;
 impl Session {
     pub(super) fn told(&mut self, event: SessionEvent) {
         match event {
-            SessionEvent::Answer { id, sdp, mid_to_track } => self.answer(id, sdp, mid_to_track),
-            SessionEvent::SectionsNeeded { audio, video } => {
-                self.tell(Tell::MediaSectionsRequirement(lk::MediaSectionsRequirement {
-                    num_audios: audio,
-                    num_videos: video,
-                }));
+            SessionEvent::Answer { id, sdp, mid_to_track } => {
+                self.tell(Tell::Answer(description("answer", id, sdp, mid_to_track)));
             }
+            SessionEvent::Offer { id, sdp, mid_to_track } => {
+                self.tell(Tell::Offer(description("offer", id, sdp, mid_to_track)));
+            }
+            SessionEvent::SectionsNeeded { audio, video } => self.sections_needed(audio, video),
             SessionEvent::Participants(participants) => {
                 self.update(&participants);
                 self.look_for_oneself(&participants);
@@ -39,11 +40,7 @@ impl Session {
                 self.tell(Tell::TrackSubscribed(lk::TrackSubscribed { track_sid }));
             }
             SessionEvent::SubscriptionAllowed { participant, track, allowed } => {
-                self.tell(Tell::SubscriptionPermissionUpdate(lk::SubscriptionPermissionUpdate {
-                    participant_sid: participant.0.to_string(),
-                    track_sid: track.0.to_string(),
-                    allowed,
-                }));
+                self.subscription_allowed(&participant, &track, allowed);
             }
             SessionEvent::SubscriptionFailed { track, codec } => {
                 self.subscription_failed(&track, codec);
@@ -86,14 +83,22 @@ impl Session {
         }
     }
 
-    fn answer(&mut self, id: u32, sdp: String, mid_to_track: Vec<(String, TrackSid)>) {
-        let tracks = mid_to_track.into_iter().map(|(mid, sid)| (mid, sid.0.to_string()));
-        self.tell(Tell::Answer(lk::SessionDescription {
-            r#type: "answer".into(),
-            sdp,
-            id,
-            mid_to_track_id: tracks.collect(),
+    fn subscription_allowed(
+        &mut self,
+        participant: &ParticipantSid,
+        track: &TrackSid,
+        allowed: bool,
+    ) {
+        self.tell(Tell::SubscriptionPermissionUpdate(lk::SubscriptionPermissionUpdate {
+            participant_sid: participant.0.to_string(),
+            track_sid: track.0.to_string(),
+            allowed,
         }));
+    }
+
+    fn sections_needed(&mut self, num_audios: u32, num_videos: u32) {
+        let needed = lk::MediaSectionsRequirement { num_audios, num_videos };
+        self.tell(Tell::MediaSectionsRequirement(needed));
     }
 
     fn track_published(&mut self, cid: String, track: &TrackInfo) {
@@ -147,4 +152,14 @@ impl Session {
             self.outputs.push_back(Output::Active);
         }
     }
+}
+
+fn description(
+    kind: &str,
+    id: u32,
+    sdp: String,
+    mid_to_track: Vec<(String, TrackSid)>,
+) -> lk::SessionDescription {
+    let tracks = mid_to_track.into_iter().map(|(mid, sid)| (mid, sid.0.to_string()));
+    lk::SessionDescription { r#type: kind.into(), sdp, id, mid_to_track_id: tracks.collect() }
 }

@@ -333,6 +333,10 @@ impl House {
         connect(self.address, token, join).await
     }
 
+    pub(crate) async fn connect_at(&self, path: &str) -> Result<Client, u16> {
+        connect_at(self.address, path).await
+    }
+
     /// A client that has joined.
     pub(crate) async fn join(&self, identity: &str) -> (Client, lk::JoinResponse) {
         let mut client = self.connect(&ward(identity), &join_request()).await.unwrap();
@@ -349,7 +353,12 @@ pub(crate) async fn connect(
     join: &lk::JoinRequest,
 ) -> Result<Client, u16> {
     let join = wrap(join);
-    let url = format!("ws://{address}/rtc/v1?access_token={token}&join_request={join}");
+    connect_at(address, &format!("/rtc/v1?access_token={token}&join_request={join}")).await
+}
+
+/// A WebSocket client at any door.
+pub(crate) async fn connect_at(address: SocketAddr, path: &str) -> Result<Client, u16> {
+    let url = format!("ws://{address}{path}");
     match tokio_tungstenite::connect_async(url).await {
         Ok((socket, _)) => Ok(Client { socket }),
         Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),

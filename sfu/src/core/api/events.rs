@@ -109,6 +109,15 @@ pub enum SessionEvent {
         /// Which track each section carries towards the client.
         mid_to_track: Vec<(String, TrackSid)>,
     },
+    /// An offer of ours, for the connection that the client receives on. One at a time.
+    Offer {
+        /// Names the offer; its answer names it too.
+        id: u32,
+        /// RFC 8866 text.
+        sdp: String,
+        /// Which track each section carries towards the client.
+        mid_to_track: Vec<(String, TrackSid)>,
+    },
     /// The client must add sections and offer again; zero and zero = offer again as it is.
     SectionsNeeded {
         /// New audio sections.

@@ -18,7 +18,7 @@ use sansio::Protocol as _;
 
 use super::dtls::REMOTE;
 use super::packets::ForwardGuard;
-use super::{DtlsRole, SendDataError};
+use super::{ChannelRole, DtlsRole, SendDataError};
 use crate::core::api::DataChannelKind;
 
 /// The largest message, both ways; `a=max-message-size` of our SDP.
@@ -46,6 +46,7 @@ pub(super) struct Channels {
     connected: Option<usize>,
     channels: Vec<Channel>,
     opens: bool,
+    starts: bool,
     role: DtlsRole,
     guard: ForwardGuard,
     events: VecDeque<ChannelEvent>,
@@ -75,9 +76,8 @@ fn transport() -> TransportConfig {
 }
 
 impl Channels {
-    /// `opens`: we start the association and create the channels.
-    pub(super) fn new(role: DtlsRole, opens: bool) -> Self {
-        let server = (!opens).then(|| Arc::new(ServerConfig::new(transport())));
+    pub(super) fn new(role: DtlsRole, channels: ChannelRole) -> Self {
+        let server = (!channels.starts()).then(|| Arc::new(ServerConfig::new(transport())));
         let endpoint =
             Endpoint::new(REMOTE, TransportProtocol::UDP, Arc::new(EndpointConfig::new()), server);
         Self {
@@ -85,9 +85,10 @@ impl Channels {
             associations: BTreeMap::new(),
             connected: None,
             channels: Vec::new(),
-            opens,
+            opens: channels.creates(),
+            starts: channels.starts(),
             role,
-            guard: ForwardGuard::new(opens),
+            guard: ForwardGuard::new(channels.starts()),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
         }
@@ -95,7 +96,7 @@ impl Channels {
 
     /// DTLS is up.
     pub(super) fn start(&mut self, now: Instant) {
-        if !self.opens {
+        if !self.starts {
             return;
         }
         let configuration = ClientConfig::new(transport());

@@ -37,6 +37,29 @@ pub enum IceRole {
     },
 }
 
+/// Who starts the association under the data channels, and who creates them on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelRole {
+    /// We do both: a client of one connection, or on the one that it publishes by.
+    Open,
+    /// The other side does both.
+    Wait,
+    /// The other side starts, we create: a server, on the connection that clients receive on.
+    Offer,
+    /// We start, the other side creates.
+    Take,
+}
+
+impl ChannelRole {
+    pub(super) const fn starts(self) -> bool {
+        matches!(self, Self::Open | Self::Take)
+    }
+
+    pub(super) const fn creates(self) -> bool {
+        matches!(self, Self::Open | Self::Offer)
+    }
+}
+
 /// Whether packets are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crypto {
@@ -62,8 +85,8 @@ pub struct PeerConfig {
     pub allow_cm: bool,
     /// Protection.
     pub crypto: Crypto,
-    /// Create the data channels ourselves (the client does; the server waits for them).
-    pub open_channels: bool,
+    /// Who makes the data channels.
+    pub channels: ChannelRole,
 }
 
 /// Why no peer could be made.

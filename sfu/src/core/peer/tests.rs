@@ -142,7 +142,7 @@ impl Link {
             ice,
             allow_cm: setup.allow_cm,
             crypto: setup.crypto,
-            open_channels: side == Side::Client,
+            channels: if side == Side::Client { ChannelRole::Open } else { ChannelRole::Wait },
         };
         let lite = IceRole::Lite { local: server.clone() };
         let controlling = IceRole::Controlling {

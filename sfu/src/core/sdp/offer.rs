@@ -1,9 +1,9 @@
-//! Writing an offer, for a client of our own.
+//! Writing an offer: for a client of our own, and to clients that the server offers to.
 
 use super::write::{Local, Text};
 use super::{Direction, Extension, PayloadType, SectionKind};
 
-/// One section to offer.
+/// One section to offer. One of media without a codec is dead: port 0, and of no bundle.
 #[derive(Clone, Debug)]
 pub struct OfferSection {
     /// What it carries.
@@ -26,11 +26,28 @@ pub struct OfferSection {
     pub rtx_ssrc: Option<u32>,
 }
 
-/// Writes an offer. Its DTLS role is `actpass`: the answer decides.
+impl OfferSection {
+    fn is_dead(&self) -> bool {
+        matches!(self.kind, SectionKind::Audio | SectionKind::Video) && self.codecs.is_empty()
+    }
+}
+
+/// Writes a client's offer. Its DTLS role is `actpass`: the answer decides.
 #[must_use]
 pub fn write_offer(local: &Local<'_>, sections: &[OfferSection]) -> String {
+    write(local, sections, false)
+}
+
+/// Writes the offer of a server, which checks nothing itself (RFC 8445 §2.5).
+#[must_use]
+pub fn write_lite_offer(local: &Local<'_>, sections: &[OfferSection]) -> String {
+    write(local, sections, true)
+}
+
+fn write(local: &Local<'_>, sections: &[OfferSection], lite: bool) -> String {
     let mut out = Text::with_capacity(512 + sections.len() * 1024);
-    out.session(local, sections.iter().map(|section| section.mid.as_str()), false);
+    let live = sections.iter().filter(|section| !section.is_dead());
+    out.session(local, live.map(|section| section.mid.as_str()), lite);
     for section in sections {
         out.offered(section, local);
     }
@@ -48,6 +65,10 @@ impl Text {
                 return self.data();
             }
         };
+        if section.is_dead() {
+            self.line(format_args!("m={media} 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0"));
+            return self.line(format_args!("a=mid:{}\r\na=inactive", section.mid));
+        }
         let formats: Vec<String> =
             section.codecs.iter().map(|codec| codec.pt.to_string()).collect();
         self.line(format_args!("m={media} 9 UDP/TLS/RTP/SAVPF {}", formats.join(" ")));

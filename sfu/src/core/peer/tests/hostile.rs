@@ -34,8 +34,10 @@ fn mutilated_sctp_never_panics() {
     for seed in 0..60 {
         let mut rng = Rng::seed_from_u64(seed);
         let mut now = Instant::now();
-        let mut pair =
-            [Channels::new(DtlsRole::Active, true), Channels::new(DtlsRole::Passive, false)];
+        let mut pair = [
+            Channels::new(DtlsRole::Active, ChannelRole::Open),
+            Channels::new(DtlsRole::Passive, ChannelRole::Wait),
+        ];
         pair[0].start(now);
         // Sound at first, so that all states are reached.
         let calm = rng.next_u32() % 40;

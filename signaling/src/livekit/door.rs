@@ -1,9 +1,11 @@
-//! The doors of the protocol's single-connection version: `/rtc/v1` and what validates beside it.
+//! The doors of the protocol: `/rtc/v1`, `/rtc` and what validates beside them.
+//!
+//! Who sends a `join_request` has one connection for both directions, by whichever door; who comes to
+//! `/rtc` without one says what it wants in the query, and has two.
 //!
 //! Every check runs before the upgrade and again, the same way, for `validate`: a client that
-//! could not upgrade asks there why. The texts and numbers are those that the SDKs classify; a
-//! bare 404 on `/rtc` is what tells them that the older version is not served. Nothing of a token
-//! is ever repeated in an answer or a log.
+//! could not upgrade asks there why. The texts and numbers are those that the SDKs classify.
+//! Nothing of a token is ever repeated in an answer or a log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
@@ -31,7 +33,7 @@ use tokio::time::timeout;
 
 use crate::counters::Counter;
 use crate::dispatch::Shared;
-use crate::livekit::{convert, socket};
+use crate::livekit::{convert, query, socket};
 use crate::rooms::{DoorRefusal, RoomPlan};
 use crate::token::{self, Claims};
 use crate::{limits, quirks};
@@ -40,7 +42,7 @@ use crate::{limits, quirks};
 const DOORKEEPER: Duration = Duration::from_secs(3);
 
 /// URL-safe, with or without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -50,10 +52,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     // Some clients join a base path and ours with two slashes.
     for slash in ["", "/"] {
         router = router
-            .route(&format!("{slash}/rtc/v1"), get(signal))
-            .route(&format!("{slash}/rtc/validate"), get(validate))
+            .route(&format!("{slash}/rtc/v1"), get(signal_v1))
+            .route(&format!("{slash}/rtc/validate"), get(validate_any))
             .route(&format!("{slash}/rtc/v1/validate"), get(validate_v1))
-            .route(&format!("{slash}/rtc"), any(not_here))
+            .route(&format!("{slash}/rtc"), get(signal_any))
             .route(&format!("{slash}/rtc/{{*rest}}"), any(not_here));
     }
     router.layer(middleware::from_fn_with_state(Arc::clone(&shared), gate)).with_state(shared)
@@ -85,15 +87,47 @@ impl IntoResponse for Reject {
 /// A query that cannot be read holds no token, and is refused for that.
 type Parameters = Result<Query<HashMap<String, String>>, QueryRejection>;
 
-async fn signal(
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// What a door demands of those who come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// A join request.
+    V1,
+    /// A join request or parameters.
+    Any,
+    /// As [`Self::Any`], and a version need not be said: nothing is begun.
+    AnyQuestion,
+}
+
+async fn signal_any(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     query: Parameters,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
+) -> Response {
+    signal(shared, headers, query, upgrade, Door::Any).await
+}
+
+async fn signal_v1(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    query: Parameters,
+    upgrade: Upgrade,
+) -> Response {
+    signal(shared, headers, query, upgrade, Door::V1).await
+}
+
+async fn signal(
+    shared: Arc<Shared>,
+    headers: HeaderMap,
+    query: Parameters,
+    upgrade: Upgrade,
+    door: Door,
 ) -> Response {
     let asked = Instant::now();
     let Ok(upgrade) = upgrade else { return StatusCode::NOT_FOUND.into_response() };
-    let entry = match admit(&shared, &headers, query, true, asked).await {
+    let entry = match admit(&shared, &headers, query, door, asked).await {
         Ok(entry) => entry,
         Err(reject) => return reject.into_response(),
     };
@@ -103,12 +137,12 @@ async fn signal(
         .on_upgrade(move |socket: WebSocket| socket::serve(socket, shared, entry))
 }
 
-async fn validate(
+async fn validate_any(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     query: Parameters,
 ) -> Result<&'static str, Reject> {
-    admit(&shared, &headers, query, false, Instant::now()).await.map(|_| "success")
+    admit(&shared, &headers, query, Door::AnyQuestion, Instant::now()).await.map(|_| "success")
 }
 
 async fn validate_v1(
@@ -116,7 +150,7 @@ async fn validate_v1(
     headers: HeaderMap,
     query: Parameters,
 ) -> Result<&'static str, Reject> {
-    admit(&shared, &headers, query, true, Instant::now()).await.map(|_| "success")
+    admit(&shared, &headers, query, Door::V1, Instant::now()).await.map(|_| "success")
 }
 
 async fn not_here() -> StatusCode {
@@ -170,21 +204,22 @@ async fn admit(
     shared: &Shared,
     headers: &HeaderMap,
     query: Parameters,
-    needs_join_request: bool,
+    door: Door,
     asked: Instant,
 ) -> Result<Entry, Reject> {
     let counters = &shared.counters;
     let query = query.map(|Query(query)| query).unwrap_or_default();
     let claims = bearer(shared, headers, &query)?;
-    let request = match query.get("join_request") {
-        Some(text) => join_request(text),
-        None if needs_join_request => Err("join_request is required"),
-        None => Ok(lk::JoinRequest::default()),
+    let packed = query.get("join_request");
+    let request = match (packed, door) {
+        (Some(text), _) => join_request(text),
+        (None, Door::V1) => Err("join_request is required"),
+        (None, Door::Any | Door::AnyQuestion) => query::join_request(&query),
     };
     let request = request
         .map_err(|text| refuse(&counters.refused_bad_request, StatusCode::BAD_REQUEST, text))?;
     let client = request.client_info.clone().unwrap_or_default();
-    if needs_join_request && client.protocol < quirks::MIN_PROTOCOL {
+    if door != Door::AnyQuestion && client.protocol < quirks::MIN_PROTOCOL {
         let text = "this client is too old for this server";
         return Err(refuse(&counters.refused_bad_request, StatusCode::BAD_REQUEST, text));
     }
@@ -197,7 +232,10 @@ async fn admit(
         plan,
         profile,
         grant,
-        client: quirks::traits(&client, agent.unwrap_or_default()),
+        client: ClientTraits {
+            two_connections: packed.is_none(),
+            ..quirks::traits(&client, agent.unwrap_or_default())
+        },
         request,
         revoked,
         asked,
@@ -252,16 +290,7 @@ const fn token_error(error: token::TokenError) -> &'static str {
 /// `WrappedJoinRequest` in base64, gzipped inside or not.
 fn join_request(text: &str) -> Result<lk::JoinRequest, &'static str> {
     const BAD: &str = "join_request cannot be read";
-    // The other alphabet means the same, and a plus may have become a space.
-    let text: String = text
-        .chars()
-        .map(|letter| match letter {
-            '+' | ' ' => '-',
-            '/' => '_',
-            other => other,
-        })
-        .collect();
-    let wrapped = BASE64.decode(text).map_err(|_| BAD)?;
+    let wrapped = BASE64.decode(url_safe(text)).map_err(|_| BAD)?;
     let wrapped = lk::WrappedJoinRequest::decode(&wrapped[..]).map_err(|_| BAD)?;
     let bytes = match Compression::try_from(wrapped.compression) {
         Ok(Compression::None) => wrapped.join_request,
@@ -274,6 +303,16 @@ fn join_request(text: &str) -> Result<lk::JoinRequest, &'static str> {
         return Err("join_request is too large");
     }
     Ok(request)
+}
+
+/// The other alphabet means the same, and a plus may have become a space.
+pub(super) fn url_safe(text: &str) -> String {
+    let letters = text.chars().map(|letter| match letter {
+        '+' | ' ' => '-',
+        '/' => '_',
+        other => other,
+    });
+    letters.collect()
 }
 
 fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
