@@ -83,6 +83,21 @@ need_node() {
   export npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
 }
 
+# Puts a Go in PATH that is new enough for the Go SDK. Debian 12's is not, but it can fetch a newer one
+# from where every Go fetches its own (https://go.dev/doc/toolchain).
+need_go() {
+  local wanted=1.25.0 have= module folder
+  have=$(cd / && go env GOVERSION 2> /dev/null | sed 's/^go//') || true
+  [ "$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)" = "$wanted" ] && return 0
+  need_packages golang-go ca-certificates
+  module=golang.org/toolchain@v0.0.1-go$wanted.linux-$(dpkg --print-architecture)
+  say "fetching Go $wanted"
+  folder=$(cd / && go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -x "$folder/bin/go" ] || chmod -R u+w,a+x "$folder/bin" "$folder/pkg/tool" ||
+    fail "Go $wanted cannot be fetched; is the network there?"
+  export PATH=$folder/bin:$PATH
+}
+
 # npm_ci DIR: installs a folder's locked packages unless they are there.
 npm_ci() {
   cmp -s "$1/package-lock.json" "$1/node_modules/.installed" && return 0
