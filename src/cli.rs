@@ -317,13 +317,9 @@ mod tests {
         let sources = demo.sources(([127, 0, 0, 1], 8000).into());
         let flags: Vec<_> =
             sources.flags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        assert_eq!(
-            flags.last_chunk::<2>().unwrap(),
-            &[
-                r#"media.advertise=["192.0.2.1","2001:db8::1"]"#.to_owned(),
-                "media.port=9000".to_owned()
-            ],
-        );
+        for flag in [r#"media.advertise=["192.0.2.1","2001:db8::1"]"#, "media.port=9000"] {
+            assert!(flags.iter().any(|given| given == flag), "{flag} is not in {flags:?}");
+        }
         assert!(flags.contains(&r#"http.listen="0.0.0.0:0""#.to_owned()));
         assert!(demo.no_bot && demo.json);
         assert!(flags.contains(&"turn.port=0".to_owned()));

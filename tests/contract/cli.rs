@@ -18,7 +18,8 @@ fn failing_demo(arguments: &[&str], variables: &[(&str, &str)]) -> String {
 #[test]
 fn the_first_line_of_the_demo_holds_the_promised_keys_only() {
     let server = Server::demo(&[], &[]);
-    let expected = ["api_key", "api_secret", "api_token", "doctor_link", "patient_link", "url"];
+    let expected =
+        ["api_key", "api_secret", "api_token", "doctor_link", "patient_link", "turn_urls", "url"];
     assert_eq!(keys(&server.ready), expected);
     let url = format!("http://{}", server.address);
     assert_eq!(server.ready["url"], url);
