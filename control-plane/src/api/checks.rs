@@ -40,7 +40,7 @@ pub(crate) struct CheckBegun {
 /// What a check found.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ReportRequest {
+pub(crate) struct CheckReportRequest {
     /// From the check's beginning.
     #[schema(max_length = 200)]
     ticket: String,
@@ -54,7 +54,7 @@ pub(crate) struct ReportRequest {
 /// Where it can be looked up.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ReportAnswer {
+pub(crate) struct StoredCheck {
     /// Eight letters and digits that nobody confuses.
     code: String,
     expires_at: String,
@@ -119,17 +119,17 @@ pub(crate) async fn begin(
 }
 
 /// Stores what a check found. The same ticket sent again gets the same code; nothing changes.
-#[utoipa::path(post, path = "/api/v1/checks/results", request_body = ReportRequest,
-    responses((status = 201, body = ReportAnswer),
+#[utoipa::path(post, path = "/api/v1/checks/results", request_body = CheckReportRequest,
+    responses((status = 201, body = StoredCheck),
         (status = 410, description = "The ticket is not valid (any more)")))]
 pub(crate) async fn report(
     State(state): State<ControlPlane>,
-    Body(request): Body<ReportRequest>,
-) -> Result<(StatusCode, Json<ReportAnswer>), Problem> {
+    Body(request): Body<CheckReportRequest>,
+) -> Result<(StatusCode, Json<StoredCheck>), Problem> {
     let clinic = request.clinic.unwrap_or_default();
     let stored = state.control.store_check(&request.ticket, &clinic, request.report).await;
     let (code, expires_at) = stored?;
-    Ok((StatusCode::CREATED, Json(ReportAnswer { code, expires_at: view::time(expires_at) })))
+    Ok((StatusCode::CREATED, Json(StoredCheck { code, expires_at: view::time(expires_at) })))
 }
 
 /// What somebody's check found. For doctors and the clinic's staff.
