@@ -83,6 +83,9 @@ async function behind(open: string, proxy: Wire | undefined, check: (used: { pro
   try {
     sh(`ip netns add ${ward}
       ip link add gate type veth peer name line netns ${ward}
+      # A link-local address comes seconds later, and Chromium breaks off what it loads when one does.
+      ip link set gate addrgenmode none
+      ip -n ${ward} link set line addrgenmode none
       ip addr add ${gateway}/24 dev gate
       ip link set gate up
       ip -n ${ward} addr add 10.78.0.2/24 dev line
