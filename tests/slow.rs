@@ -58,17 +58,29 @@ impl Demo {
         std::fs::read_dir(folder).expect("its descriptors").count()
     }
 
-    /// How long an answer about its health takes.
+    /// How long an answer about its health takes. Harm and question come from one address: when that
+    /// has too many connections, ours may be the one that makes way, and asks again.
     fn health(&self) -> Duration {
         let start = Instant::now();
-        let mut stream = TcpStream::connect(self.http).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        let request = b"GET /livez HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
-        stream.write_all(request).expect("it listens");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
+        let mut answer = self.asked();
+        for _ in 0..5 {
+            if answer.is_ok() {
+                break;
+            }
+            answer = self.asked();
+        }
+        let answer = answer.expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         start.elapsed()
+    }
+
+    fn asked(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Does something and asks for its health all the while; then nothing of it may be left.
