@@ -7,8 +7,24 @@ interface Bench {
   events: string[];
   data: { text: string; bytes: number; from?: string; reliable: boolean; topic?: string }[];
   texts: { text: string; from: string; topic: string }[];
-  join(url: string, token: string, options?: sdk.RoomOptions): Promise<number>;
+  /** The key of end-to-end encryption, to be changed in mid-call. */
+  keys?: sdk.ExternalE2EEKeyProvider;
+  /** With `key`, media and data are encrypted from end to end. */
+  join(url: string, token: string, options?: sdk.RoomOptions, key?: string): Promise<number>;
   publish(): Promise<void>;
+  /** What came of everybody else since the page was opened. */
+  received(): Promise<Record<string, From>>;
+}
+
+/** What came of one other person. */
+export interface From {
+  /** Pictures decoded. */
+  frames: number;
+  /** Energy of the decoded sound. */
+  energy: number;
+  /** Packets of pictures and of sounds, opened or not. */
+  packets: { video: number; audio: number };
+  codecs: string[];
 }
 
 declare global {
@@ -22,9 +38,13 @@ const bench: Bench = {
   events: [],
   data: [],
   texts: [],
-  async join(url, token, options = {}) {
-    const room = new sdk.Room(options);
+  async join(url, token, options = {}, key) {
+    const room = new sdk.Room(key ? { ...options, encryption: encryption() } : options);
     bench.room = room;
+    if (key) {
+      await bench.keys!.setKey(key);
+      await room.setE2EEEnabled(true);
+    }
     const quiet: string[] = [sdk.RoomEvent.ActiveSpeakersChanged, sdk.RoomEvent.DataReceived];
     for (const name of Object.values(sdk.RoomEvent)) {
       if (quiet.includes(name)) continue;
@@ -49,6 +69,30 @@ const bench: Bench = {
     const me = bench.room!.localParticipant;
     await Promise.all([me.setCameraEnabled(true), me.setMicrophoneEnabled(true)]);
   },
+  async received() {
+    const all: Record<string, From> = {};
+    for (const them of bench.room!.remoteParticipants.values()) {
+      const from: From = { frames: 0, energy: 0, packets: { video: 0, audio: 0 }, codecs: [] };
+      all[them.identity] = from;
+      for (const { track } of them.trackPublications.values()) {
+        const stats = await (track as sdk.RemoteTrack | undefined)?.receiver?.getStats();
+        stats?.forEach((s) => {
+          if (s.type !== 'inbound-rtp') return;
+          from.frames += s.framesDecoded ?? 0;
+          from.energy += s.totalAudioEnergy ?? 0;
+          from.packets[s.kind as 'video' | 'audio'] += s.packetsReceived ?? 0;
+          from.codecs.push(stats.get(s.codecId)?.mimeType ?? '');
+        });
+      }
+    }
+    return all;
+  },
 };
+
+function encryption(): sdk.E2EEOptions {
+  bench.keys = new sdk.ExternalE2EEKeyProvider();
+  return { keyProvider: bench.keys, worker: new Worker('e2ee-worker.js', { type: 'module' }) };
+}
+
 window.bench = bench;
 document.title = 'ready';

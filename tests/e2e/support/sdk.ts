@@ -2,6 +2,7 @@
 import http from 'node:http';
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { AddressInfo } from 'node:net';
 import { build } from 'esbuild';
 import type { Browser, Page } from '@playwright/test';
@@ -25,10 +26,12 @@ export async function serveSdkPage(host = '127.0.0.1', name = 'sdk-page'): Promi
   });
   const script = bundle.outputFiles[0]!.contents;
   const html = fs.readFileSync(path.join(folder, 'index.html'));
+  const worker = fs.readFileSync(fileURLToPath(import.meta.resolve('livekit-client/e2ee-worker')));
+  const scripts: Record<string, Uint8Array> = { '/page.js': script, '/e2ee-worker.js': worker };
   const server = http.createServer((request, response) => {
-    const code = request.url === '/page.js';
+    const code = scripts[request.url ?? ''];
     response.setHeader('content-type', code ? 'text/javascript' : 'text/html');
-    response.end(code ? script : html);
+    response.end(code ?? html);
   });
   await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const { port } = server.address() as AddressInfo;
