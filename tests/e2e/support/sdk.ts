@@ -16,11 +16,12 @@ export interface SdkSite {
 export async function serveSdkPage(host = '127.0.0.1', name = 'sdk-page'): Promise<SdkSite> {
   const folder = path.resolve(import.meta.dirname, '..', name);
   const bundle = await build({
-    entryPoints: [path.join(folder, 'page.ts')],
+    entryPoints: [path.join(folder, fs.existsSync(path.join(folder, 'page.tsx')) ? 'page.tsx' : 'page.ts')],
     bundle: true,
     format: 'esm',
-    // sockjs-client looks for Node's global object.
-    define: { global: 'globalThis' },
+    jsx: 'automatic',
+    // sockjs-client looks for Node's global object, React for the kind of build.
+    define: { global: 'globalThis', 'process.env.NODE_ENV': '"production"' },
     write: false,
     logLevel: 'error',
   });
