@@ -149,7 +149,7 @@ impl Room {
             return;
         }
         if let Some(link) = &mut participant.links.down {
-            let local = Credentials::random(ctx.rng);
+            let local = Credentials::of_shard(ctx.rng, ctx.config.shard);
             ctx.routes.ufrags.insert(local.ufrag.clone(), route);
             link.peer.restart_ice(local);
             self.peer_events(ctx, key, Way::Down);
@@ -188,7 +188,7 @@ impl Room {
             (Some(link), _) => link.peer.credentials(),
             (None, Some(credentials)) => credentials,
             (None, None) => {
-                fresh = Credentials::random(ctx.rng);
+                fresh = Credentials::of_shard(ctx.rng, ctx.config.shard);
                 &fresh
             }
         };

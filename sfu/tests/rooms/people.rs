@@ -6,11 +6,12 @@ use bedside_sfu::core::api::{
     Command, Grant, LeaveReason, NodeEvent, ParticipantState, Private, Refusal, Request, Resume,
     SessionEvent, TrackPermission, TrackSid,
 };
+use bedside_sfu::core::ice::shard_of;
 use bedside_sfu::core::peer::Crypto;
 
 use crate::forwarding::{call, publish};
 use crate::source::Source;
-use crate::world::{ROOM, World};
+use crate::world::{ROOM, SHARD, World};
 
 fn refused(world: &World, client: usize) -> Option<Refusal> {
     world.clients[client].log.iter().find_map(|event| match event {
@@ -102,6 +103,20 @@ fn a_resume_keeps_media_flowing_and_restarts_ice() {
             let last = stream.seen.last_key_value().unwrap().1.at;
             assert!(world.now - last < Duration::from_millis(100), "media never stopped");
         }
+    }
+}
+
+#[test]
+fn every_connection_is_named_for_its_shard() {
+    let (mut world, _, patient, ..) = call(Crypto::Clear);
+    for _ in 0..2 {
+        world.run_ms(1_000);
+        let client = &world.clients[patient];
+        let ufrags =
+            [client.answer.as_ref(), client.incoming()].map(|said| said.unwrap().ufrag.as_str());
+        // A first packet over TCP has nothing else to be routed by.
+        assert_eq!(ufrags.map(shard_of), [Some(SHARD); 2]);
+        world.resume(patient);
     }
 }
 

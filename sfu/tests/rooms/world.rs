@@ -24,6 +24,8 @@ use crate::pipe::Pipe;
 use crate::source::Source;
 
 pub const ROOM: RoomKey = RoomKey(1);
+/// The shard that the core is; one whose number needs both of its letters.
+pub const SHARD: u16 = 300;
 
 /// What travels, and when it arrives.
 type Flight = Reverse<(Instant, u64, Option<usize>, Path, Vec<u8>)>;
@@ -89,7 +91,7 @@ impl World {
         let now = Instant::now();
         let identity = Arc::new(Identity::generate().unwrap());
         let config = CoreConfig {
-            shard: 0,
+            shard: SHARD,
             candidates: vec![server()],
             tcp_candidates: Vec::new(),
             identity: Arc::clone(&identity),
