@@ -40,9 +40,9 @@ pub struct Relay(pub u64);
 pub trait Media: Send + 'static {
     /// One datagram, from a relayed address to one of [`Config::peers`].
     fn deliver(&mut self, relay: Relay, from: SocketAddr, to: SocketAddr, data: &[u8]);
-    /// No more for now: whoever waits for them may be woken.
+    /// No more for now: whoever waits for what was delivered or closed may be woken.
     fn flush(&mut self);
-    /// The allocation is gone; nothing more comes from it.
+    /// The allocation is gone; nothing more comes from it. [`Media::flush`] follows.
     fn closed(&mut self, _relay: Relay) {}
 }
 

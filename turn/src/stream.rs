@@ -350,8 +350,13 @@ impl Client {
 
     /// Lets others find us by the number of our allocation, as long as we have one.
     fn note_allocation(&mut self) {
+        let mut any = false;
         for relay in self.server.closed() {
             self.media.closed(relay);
+            any = true;
+        }
+        if any {
+            self.media.flush();
         }
         let relay = self.server.relay_of(self.tuple);
         if relay == self.relay {

@@ -224,8 +224,13 @@ impl Listener {
     }
 
     fn close(&mut self) {
+        let mut any = false;
         for relay in self.server.closed() {
             self.media.closed(relay);
+            any = true;
+        }
+        if any {
+            self.media.flush();
         }
     }
 

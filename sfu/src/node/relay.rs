@@ -230,7 +230,7 @@ impl RelayInlet {
         }
     }
 
-    /// A relay is no more; its clients' paths end at the next flush.
+    /// A relay is no more; its clients' paths end with the next [`RelayInlet::flush`].
     pub fn closed(&mut self, relay: u64) {
         for (hatch, place) in &mut self.shards {
             let parcel = place.get_or_insert_with(|| hatch.fresh());

@@ -61,6 +61,8 @@ pub struct Delivered {
 pub struct Mirror {
     pub seen: Arc<Mutex<Vec<Delivered>>>,
     pub closed: Arc<Mutex<Vec<Relay>>>,
+    /// Told, and not handed over yet.
+    closing: Vec<Relay>,
     pub back: Arc<OnceLock<Backhaul>>,
 }
 
@@ -73,10 +75,12 @@ impl Media for Mirror {
         }
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        self.closed.lock().unwrap().append(&mut self.closing);
+    }
 
     fn closed(&mut self, relay: Relay) {
-        self.closed.lock().unwrap().push(relay);
+        self.closing.push(relay);
     }
 }
 
