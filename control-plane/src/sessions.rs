@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::chat::writer::Job;
 use crate::consultation::{
     Actor, Consultation, Device, Happening, Mode, PersonRole, Status, Step, Transition,
 };
@@ -251,20 +252,14 @@ impl Control {
     }
 
     /// Tells others that somebody was given a room token. Nobody waits for it: who was let in comes
-    /// in also while the database is away, and then it is not told.
-    pub(crate) fn tell_token(self: &Arc<Self>, consultation: &Consultation, user_id: &str) {
-        let now = store::now();
+    /// in also while the database is away, and then it is told later.
+    pub(crate) fn tell_token(&self, consultation: &Consultation, user_id: &str) {
         let role = consultation.role_of(user_id);
         let news = News::TokenGenerated { user_id: user_id.to_owned(), role };
-        let events = [Event::of(consultation, now, news)];
-        let control = Arc::clone(self);
-        tokio::spawn(async move {
-            let along = Along { events: &events, sinks: &control.sinks, message: None };
-            match control.within(control.db.append_events(&along, now)).await {
-                Ok(_) => control.outbox_rang.notify_waiters(),
-                Err(error) => tracing::warn!(%error, "nobody is told of a token"),
-            }
-        });
+        let event = Event::of(consultation, store::now(), news);
+        if self.chat.give(Job::Tell(Box::new(event))).is_err() {
+            tracing::warn!("too much waits for the writer: nobody is told of a token");
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Each commit makes the database wait for its disk, so messages share them: whatever is in the
 //! queue goes into one transaction, and is told, in that order, once it is committed. Under load
 //! the transactions grow instead of the waiting. Nothing is told or acknowledged before.
+//!
+//! Events that belong to no change of a consultation (a token was given) come along in them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,16 +15,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::{ChatError, Posting};
 use crate::consultation::Consultation;
 use crate::control::{ChangeError, Control};
+use crate::events::Event;
 use crate::frames::{Notice, ServerFrame};
 use crate::live::LiveSession;
-use crate::store::{Marked, MessageRow, NewMark, NewMessage, Posted};
+use crate::store::{Marked, MessageRow, NewMark, NewMessage, Posted, outbox};
 use crate::view;
 
 /// How much may wait for the writer; more is refused.
 const MAX_QUEUED: usize = 4_096;
 /// How much shares one transaction.
 const MAX_BATCH: usize = 256;
-/// How many lines of the server may wait for a database that is away.
+/// How many lines and events of the server may wait for a database that is away.
 const MAX_LATER: usize = 1_000;
 /// How long they wait before the next attempt.
 const LATER: Duration = Duration::from_secs(1);
@@ -43,6 +46,8 @@ pub(crate) enum Job {
         mark: NewMark,
         reply: oneshot::Sender<Result<(), ChatError>>,
     },
+    /// An event that belongs to no change, and that nobody waits for. Tried until it is stored.
+    Tell(Box<Event>),
     /// Says when everything before it is done.
     Flush(oneshot::Sender<()>),
 }
@@ -51,6 +56,7 @@ pub(crate) enum Job {
 enum Done {
     Posted(Box<Posted>),
     Marked(Marked),
+    Told,
     Nothing,
 }
 
@@ -116,6 +122,7 @@ impl Job {
         match self {
             Self::Post { message, .. } => message.session_id,
             Self::Mark { mark, .. } => mark.session_id,
+            Self::Tell(event) => event.session_id().unwrap_or_default(),
             Self::Flush(_) => uuid::Uuid::max(),
         }
     }
@@ -160,6 +167,10 @@ impl Control {
             done.push(match job {
                 Job::Post { message, .. } => Done::Posted(Box::new(tx.post(message).await?)),
                 Job::Mark { mark, .. } => Done::Marked(tx.mark(mark).await?),
+                Job::Tell(event) => {
+                    outbox::append(&mut tx, std::slice::from_ref(&**event), &self.sinks).await?;
+                    Done::Told
+                }
                 Job::Flush(_) => Done::Nothing,
             });
         }
@@ -185,12 +196,13 @@ impl Control {
                 drop(live);
                 self.live.let_go(mark.session_id);
             }
+            (Job::Tell(_), Done::Told) => self.outbox_rang.notify_waiters(),
             (Job::Flush(done), _) => {
                 let _ = done.send(());
             }
             (
-                Job::Post { .. } | Job::Mark { .. },
-                Done::Posted(_) | Done::Marked(_) | Done::Nothing,
+                Job::Post { .. } | Job::Mark { .. } | Job::Tell(_),
+                Done::Posted(_) | Done::Marked(_) | Done::Told | Done::Nothing,
             ) => {}
         }
     }
@@ -282,11 +294,11 @@ fn give_up(job: Job, later: &mut VecDeque<Job>) {
         Job::Mark { reply, .. } => {
             let _ = reply.send(Err(unavailable()));
         }
-        Job::Post { reply: None, .. } => {
+        Job::Post { reply: None, .. } | Job::Tell(_) => {
             if later.len() < MAX_LATER {
                 later.push_back(job);
             } else {
-                tracing::warn!("too many lines of the server wait for the database; one is lost");
+                tracing::warn!("too much of the server waits for the database; one thing is lost");
             }
         }
         Job::Flush(done) => {
