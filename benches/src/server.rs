@@ -117,6 +117,7 @@ pub fn open(room: u64) -> RoomSpec {
         metadata: Private::default(),
         max_participants: 0,
         empty_timeout: None,
+        departure_timeout: None,
         playout_delay: None,
     }
 }

@@ -172,6 +172,8 @@ pub(crate) fn open_door(room: &str, now: DateTime<Utc>) -> Option<Result<RoomPla
         Ok(RoomPlan {
             max_participants: 2,
             empty_timeout: Some(EMPTY_TIMEOUT),
+            departure_timeout: Some(EMPTY_TIMEOUT),
+            fixed: true,
             ..RoomPlan::default()
         })
     } else {

@@ -44,7 +44,11 @@ impl Control {
         }
         if !rooms::is_consultation(room) {
             return if self.config.auto_create {
-                Ok(RoomPlan { empty_timeout: Some(EMPTY_TIMEOUT), ..RoomPlan::default() })
+                Ok(RoomPlan {
+                    empty_timeout: Some(EMPTY_TIMEOUT),
+                    departure_timeout: Some(EMPTY_TIMEOUT),
+                    ..RoomPlan::default()
+                })
             } else {
                 Err(DoorRefusal::NoRoom)
             };
@@ -61,7 +65,9 @@ impl Control {
             max_participants: u32::try_from(consultation.max_participants).unwrap_or(2),
             metadata: String::new(),
             empty_timeout: Some(EMPTY_TIMEOUT),
+            departure_timeout: Some(EMPTY_TIMEOUT),
             playout_delay: None,
+            fixed: true,
         })
     }
 
@@ -79,9 +85,9 @@ impl Control {
     /// Takes in what a room tells.
     pub(crate) fn hear(self: &Arc<Self>, fact: Fact) {
         match fact {
-            Fact::RoomStarted { room, sid } => {
+            Fact::RoomStarted { room, info } => {
                 if let Some(live) = self.live.of_room(&room) {
-                    self.note(&live, Step::OpenRoom { sid: sid.0.to_string() });
+                    self.note(&live, Step::OpenRoom { sid: info.sid.0.to_string() });
                 }
             }
             Fact::Participant { room, info } => {

@@ -48,6 +48,7 @@ fn open(room: RoomKey) -> Command {
         metadata: Private::default(),
         max_participants: 0,
         empty_timeout: None,
+        departure_timeout: None,
         playout_delay: None,
     }))
 }

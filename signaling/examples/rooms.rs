@@ -31,7 +31,9 @@ struct Open;
 impl Doorkeeper for Open {
     fn room<'a>(&'a self, _: &'a Claims) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>> {
         let empty_timeout = Some(Duration::from_secs(20));
-        async move { Ok(RoomPlan { empty_timeout, ..RoomPlan::default() }) }.boxed()
+        let plan =
+            RoomPlan { empty_timeout, departure_timeout: empty_timeout, ..RoomPlan::default() };
+        async move { Ok(plan) }.boxed()
     }
 }
 

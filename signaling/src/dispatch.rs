@@ -10,7 +10,7 @@ use bedside_sfu::core::api::{
     RoomSnapshot, SessionEvent, SessionKey,
 };
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use crate::SignalingConfig;
@@ -39,6 +39,9 @@ struct State {
     newest: HashMap<ParticipantSid, SessionKey>,
     /// Facts were lost; a snapshot is due.
     snapshot_due: bool,
+    /// Who waits until its commands are done, by the number of the last one.
+    confirmations: HashMap<u64, (RoomKey, oneshot::Sender<()>)>,
+    next_confirmation: u64,
 }
 
 struct Seat {
@@ -96,7 +99,10 @@ impl Shared {
 
     /// Would this person find the room full? Asked before an upgrade; the engine decides.
     pub(crate) fn is_full(&self, room: &str, identity: &str, plan: &RoomPlan) -> bool {
-        self.state().directory.is_full(room, identity, plan.max_participants)
+        let state = self.state();
+        let known = state.directory.plan(room).filter(|_| !plan.fixed);
+        let limit = known.unwrap_or(plan).max_participants;
+        state.directory.is_full(room, identity, limit)
     }
 
     /// May somebody come into this room now, as far as the phase of the server goes?
@@ -117,7 +123,9 @@ impl Shared {
     pub(crate) fn open_room(&self, name: &str, plan: &RoomPlan) -> Result<RoomKey, Busy> {
         let mut state = self.state();
         if let Some(key) = state.directory.key(name) {
-            if let Some(spec) = state.directory.replan(name, plan) {
+            let limit = |known: &mut RoomPlan| known.max_participants = plan.max_participants;
+            let changed = if plan.fixed { state.directory.replan(name, limit) } else { None };
+            if let Some(spec) = changed {
                 self.engine.send(key, Command::OpenRoom(Box::new(spec)))?;
             }
             return Ok(key);
@@ -229,8 +237,27 @@ impl Shared {
         }
     }
 
+    /// Ends when everything that this room's shard was told before is done, and the directory knows
+    /// of it.
+    pub(crate) fn confirmed(&self, room: RoomKey) -> Result<oneshot::Receiver<()>, Busy> {
+        let (done, waiting) = oneshot::channel();
+        let mut state = self.state();
+        let number = state.next_confirmation;
+        state.next_confirmation = number.wrapping_add(1);
+        state.confirmations.retain(|_, (_, waiting)| !waiting.is_closed());
+        state.confirmations.insert(number, (room, done));
+        self.engine.send(room, Command::Confirm { room, number })?;
+        Ok(waiting)
+    }
+
     fn to_books(&self, room: RoomKey, event: NodeEvent) {
         let mut state = self.state();
+        if let NodeEvent::Confirmed { number } = event {
+            if let Some((_, waiting)) = state.confirmations.remove(&number) {
+                let _nobody_waits = waiting.send(());
+            }
+            return;
+        }
         let Some(fact) = state.directory.apply(room, event) else { return };
         match &fact {
             Fact::Participant { room, info } => match info.state {
@@ -272,6 +299,8 @@ impl Shared {
         for seat in state.sessions.values().filter(|seat| of_shard(seat.room)) {
             seat.cut.send_replace(Some(Cut::Resume));
         }
+        // The word may have been among what was lost; the directory knows all of it now.
+        state.confirmations.retain(|_, (room, _)| !of_shard(*room));
         self.count_heads(&state);
         let fact = state.directory.snapshot();
         self.tell(&mut state, fact);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bedside_sfu::core::api::{
     LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, PlayoutDelay,
-    Private, RoomKey, RoomSid, RoomSnapshot, RoomSpec, Stay,
+    Private, RoomInfo, RoomKey, RoomSid, RoomSnapshot, RoomSpec, Stay,
 };
 use futures_util::future::BoxFuture;
 
@@ -22,8 +22,16 @@ pub struct RoomPlan {
     pub max_participants: u32,
     /// Free text that every client gets.
     pub metadata: String,
-    /// Close the room when it has stood empty this long; `None`: only by command.
+    /// Close the room when it has stood empty this long before anybody comes; `None`: only by
+    /// command.
     pub empty_timeout: Option<Duration>,
+    /// Close the room when it has stood empty this long after the last one left; `None`: only by
+    /// command.
+    pub departure_timeout: Option<Duration>,
+    /// The keeper of books decides all this: nobody else can, and who joins an open room brings the
+    /// newest word of it. Without, what a room was opened with holds until an administrator changes
+    /// it.
+    pub fixed: bool,
     /// How long receivers hold pictures back; `None`: as publishers say.
     pub playout_delay: Option<PlayoutDelay>,
 }
@@ -59,8 +67,8 @@ pub enum Fact {
     RoomStarted {
         /// Its name.
         room: String,
-        /// Its id for clients.
-        sid: RoomSid,
+        /// Its facts.
+        info: RoomInfo,
     },
     /// A room is gone.
     RoomFinished {
@@ -112,8 +120,9 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 struct OpenRoom {
     key: RoomKey,
-    sid: Option<RoomSid>,
-    max_participants: u32,
+    plan: RoomPlan,
+    /// Its facts, once the engine has told them.
+    info: Option<RoomInfo>,
     participants: BTreeMap<ParticipantSid, ParticipantInfo>,
 }
 
@@ -135,12 +144,7 @@ impl Directory {
 
     /// Enters a room that is about to be opened, and says how the engine is to open it.
     pub(crate) fn open(&mut self, name: &str, key: RoomKey, plan: &RoomPlan) -> RoomSpec {
-        let room = OpenRoom {
-            key,
-            sid: None,
-            max_participants: plan.max_participants,
-            participants: BTreeMap::new(),
-        };
+        let room = OpenRoom { key, plan: plan.clone(), info: None, participants: BTreeMap::new() };
         if let Some(old) = self.rooms.insert(name.to_owned(), room) {
             self.names.remove(&old.key);
         }
@@ -148,14 +152,45 @@ impl Directory {
         spec(name, key, plan)
     }
 
-    /// How the engine is to know an open room again; `Some` if the plan's limit changed.
-    pub(crate) fn replan(&mut self, name: &str, plan: &RoomPlan) -> Option<RoomSpec> {
+    /// How the engine is to know an open room from now on; `Some` if the change changes anything.
+    pub(crate) fn replan(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut RoomPlan),
+    ) -> Option<RoomSpec> {
         let room = self.rooms.get_mut(name)?;
-        if room.max_participants == plan.max_participants {
-            return None;
-        }
-        room.max_participants = plan.max_participants;
-        Some(spec(name, room.key, plan))
+        let before = room.plan.clone();
+        change(&mut room.plan);
+        (room.plan != before).then(|| spec(name, room.key, &room.plan))
+    }
+
+    /// The plan of an open room.
+    pub(crate) fn plan(&self, name: &str) -> Option<&RoomPlan> {
+        self.rooms.get(name).map(|room| &room.plan)
+    }
+
+    /// An open room as clients are told of it, with the people who are in it now.
+    pub(crate) fn room(&self, name: &str) -> Option<RoomInfo> {
+        let room = self.rooms.get(name)?;
+        let counted =
+            || room.participants.values().filter(|info| !info.grant.hidden && !info.grant.recorder);
+        let publishers = counted().filter(|info| !info.tracks.is_empty()).count();
+        Some(RoomInfo {
+            participants: u32::try_from(counted().count()).unwrap_or(u32::MAX),
+            publishers: u32::try_from(publishers).unwrap_or(u32::MAX),
+            recording: room.participants.values().any(|info| info.grant.recorder),
+            ..room.info.clone()?
+        })
+    }
+
+    /// The names of all open rooms.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.rooms.keys().map(String::as_str)
+    }
+
+    /// Everybody in a room.
+    pub(crate) fn participants(&self, name: &str) -> impl Iterator<Item = &ParticipantInfo> {
+        self.rooms.get(name).into_iter().flat_map(|room| room.participants.values())
     }
 
     /// Strikes a room out, unless its name has a newer key by now.
@@ -189,12 +224,19 @@ impl Directory {
         let name = self.names.get(&key)?.clone();
         let room = self.rooms.get_mut(&name).filter(|room| room.key == key);
         Some(match event {
-            NodeEvent::RoomStarted { sid } => {
+            NodeEvent::RoomStarted { info } => {
                 if let Some(room) = room {
-                    room.sid = Some(sid.clone());
+                    room.info = Some(info.clone());
                 }
-                Fact::RoomStarted { room: name, sid }
+                Fact::RoomStarted { room: name, info }
             }
+            NodeEvent::RoomChanged { info } => {
+                if let Some(room) = room {
+                    room.info = Some(info);
+                }
+                return None;
+            }
+            NodeEvent::Confirmed { number: _ } => return None,
             NodeEvent::RoomFinished { reason } => {
                 self.close(key);
                 Fact::RoomFinished { room: name, reason }
@@ -225,7 +267,7 @@ impl Directory {
             let Some(room) = self.rooms.get_mut(name).filter(|r| r.key == snapshot.room) else {
                 continue;
             };
-            room.sid = Some(snapshot.info.sid.clone());
+            room.info = Some(snapshot.info.clone());
             room.participants.clear();
             for (info, _) in &snapshot.participants {
                 room.note(info);
@@ -243,7 +285,8 @@ impl Directory {
     /// Everything, for [`Fact::Snapshot`].
     pub(crate) fn snapshot(&self) -> Fact {
         let rooms = self.rooms.iter().map(|(name, room)| {
-            (name.clone(), room.sid.clone(), room.participants.values().cloned().collect())
+            let sid = room.info.as_ref().map(|info| info.sid.clone());
+            (name.clone(), sid, room.participants.values().cloned().collect())
         });
         Fact::Snapshot { rooms: rooms.collect() }
     }
@@ -267,6 +310,7 @@ fn spec(name: &str, room: RoomKey, plan: &RoomPlan) -> RoomSpec {
         metadata: Private::new(plan.metadata.clone()),
         max_participants: plan.max_participants,
         empty_timeout: plan.empty_timeout,
+        departure_timeout: plan.departure_timeout,
         playout_delay: plan.playout_delay,
     }
 }
@@ -332,11 +376,12 @@ mod tests {
     #[test]
     fn a_changed_limit_is_told_once() {
         let mut directory = Directory::default();
-        let plan = RoomPlan { max_participants: 2, ..RoomPlan::default() };
+        let plan = RoomPlan { max_participants: 2, metadata: "m".into(), ..RoomPlan::default() };
         directory.open("ward", RoomKey(1), &plan);
-        assert!(directory.replan("ward", &plan).is_none());
-        let more = RoomPlan { max_participants: 3, ..plan };
-        assert_eq!(directory.replan("ward", &more).unwrap().max_participants, 3);
-        assert!(directory.replan("ward", &more).is_none());
+        assert!(directory.replan("ward", |plan| plan.max_participants = 2).is_none());
+        let spec = directory.replan("ward", |plan| plan.max_participants = 3).unwrap();
+        assert_eq!((spec.max_participants, spec.metadata.0.as_str()), (3, "m"));
+        assert!(directory.replan("ward", |plan| plan.max_participants = 3).is_none());
+        assert!(directory.replan("other", |plan| plan.max_participants = 3).is_none());
     }
 }

@@ -313,7 +313,7 @@ async fn an_offer_that_is_no_sdp_is_refused_and_the_next_one_works() {
 async fn a_limit_holds_until_it_is_raised() {
     let real = Real::open().await;
     let limit = |max_participants| {
-        let plan = RoomPlan { max_participants, ..RoomPlan::default() };
+        let plan = RoomPlan { max_participants, fixed: true, ..RoomPlan::default() };
         *real.door.answer.lock().unwrap() = Some(Ok(plan));
     };
     limit(2);

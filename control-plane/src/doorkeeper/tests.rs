@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
-    AddTrack, Grant, MediaKind, ParticipantSid, Profile, RoomSid, TrackInfo, TrackSid,
+    AddTrack, Grant, MediaKind, ParticipantSid, Profile, RoomInfo, RoomSid, TrackInfo, TrackSid,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -75,7 +75,21 @@ async fn rooms_and_mutes_are_on_record(database: Database) {
     let active = ParticipantState::Active;
     let gone = ParticipantState::Disconnected(LeaveReason::ClientInitiated);
     let (camera, microphone) = (Source::Camera, Source::Microphone);
-    let opened = |sid: &str| Fact::RoomStarted { room: room.clone(), sid: RoomSid(sid.into()) };
+    let opened = |sid: &str| Fact::RoomStarted {
+        room: room.clone(),
+        info: RoomInfo {
+            sid: RoomSid(sid.into()),
+            name: Private::new(room.clone()),
+            metadata: Private::default(),
+            max_participants: 2,
+            created_at_ms: 0,
+            participants: 0,
+            publishers: 0,
+            empty_timeout: None,
+            departure_timeout: None,
+            recording: false,
+        },
+    };
     for fact in [
         opened("RM_first"),
         opened("RM_first"),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use events::{
     Event, NodeEvent, QualityLevel, Refusal, RoomInfo, RoomSnapshot, SessionEvent, Speaker, Stay,
@@ -227,9 +227,12 @@ pub struct RoomSpec {
     pub metadata: Private<String>,
     /// How many participants at the most; 0 = no limit.
     pub max_participants: u32,
-    /// Close the room when it has stood empty this long, before the first and after the last
-    /// participant. `None`: only by command.
-    pub empty_timeout: Option<std::time::Duration>,
+    /// Close the room when it has stood empty this long before the first participant. `None`: only
+    /// by command.
+    pub empty_timeout: Option<Duration>,
+    /// Close the room when it has stood empty this long after the last participant. `None`: only by
+    /// command.
+    pub departure_timeout: Option<Duration>,
     /// How long receivers hold pictures back. `None`: as their publishers say, if they do.
     pub playout_delay: Option<PlayoutDelay>,
 }
@@ -515,10 +518,27 @@ pub struct TrackPermission {
     pub tracks: Vec<TrackSid>,
 }
 
+/// What is to change about a participant. `None` = as it is.
+#[derive(Clone, Debug)]
+pub struct ParticipantUpdate {
+    /// Where.
+    pub room: RoomKey,
+    /// Who.
+    pub identity: Private<String>,
+    /// New name.
+    pub name: Option<Private<String>>,
+    /// New metadata.
+    pub metadata: Option<Private<String>>,
+    /// Changed attributes; an empty value deletes.
+    pub attributes: Private<BTreeMap<String, String>>,
+    /// New rights.
+    pub grant: Option<Grant>,
+}
+
 /// What the engine is told.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Open a room; one that is open already takes the limit and the metadata and goes on.
+    /// Open a room; one that is open already takes the settings, tells what changed and goes on.
     OpenRoom(Box<RoomSpec>),
     /// Close a room and everything in it.
     CloseRoom {
@@ -561,6 +581,19 @@ pub enum Command {
         /// The new rights.
         grant: Grant,
     },
+    /// Change what others see of a participant, and its rights.
+    UpdateParticipant(Box<ParticipantUpdate>),
+    /// Subscribe a participant to tracks, or unsubscribe it, as if its client had asked.
+    UpdateSubscriptions {
+        /// Where.
+        room: RoomKey,
+        /// Who.
+        identity: Private<String>,
+        /// Which.
+        tracks: Vec<TrackSid>,
+        /// Wanted or not.
+        subscribe: bool,
+    },
     /// Ask a publisher to mute a track.
     MuteTrack {
         /// Where.
@@ -578,8 +611,17 @@ pub enum Command {
         channel: DataChannelKind,
         /// The message as it goes on the channel.
         payload: bytes::Bytes,
-        /// Receivers by identity; empty = everyone.
+        /// Receivers by identity; empty (with `to_sids` empty) = everyone.
         to: Vec<Private<String>>,
+        /// Receivers by id.
+        to_sids: Vec<ParticipantSid>,
+    },
+    /// Answered by [`NodeEvent::Confirmed`] when all that was commanded before is done and told.
+    Confirm {
+        /// On whose shard; it need not be open.
+        room: RoomKey,
+        /// Echoed.
+        number: u64,
     },
     /// Close every room with [`LeaveReason::ServerShutdown`].
     Shutdown,

@@ -104,9 +104,11 @@ impl Room {
         kind: DataChannelKind,
         payload: Bytes,
         to: Vec<Private<String>>,
+        to_sids: &[ParticipantSid],
     ) {
         let to_identities = to.into_iter().map(|identity| identity.0).collect();
-        let relayed = Relayed { payload, to_identities, to_sids: Vec::new(), sequence: 0 };
+        let to_sids = to_sids.iter().map(|sid| sid.0.to_string()).collect();
+        let relayed = Relayed { payload, to_identities, to_sids, sequence: 0 };
         self.deliver(ctx, None, kind, relayed);
     }
 

@@ -291,10 +291,22 @@ impl Core {
             Command::MuteTrack { room, track, muted } => {
                 self.in_room(now, room, |room, ctx| room.mute_track(ctx, &track, muted));
             }
-            Command::SendData { room, channel, payload, to } => {
+            Command::UpdateParticipant(update) => {
+                self.in_room(now, update.room, |room, ctx| room.update_participant(ctx, *update));
+            }
+            Command::UpdateSubscriptions { room, identity, tracks, subscribe } => {
                 self.in_room(now, room, |room, ctx| {
-                    room.send_server_data(ctx, channel, payload, to)
+                    room.update_subscriptions(ctx, &identity, tracks, subscribe);
                 });
+            }
+            Command::SendData { room, channel, payload, to, to_sids } => {
+                self.in_room(now, room, |room, ctx| {
+                    room.send_server_data(ctx, channel, payload, to, &to_sids);
+                });
+            }
+            Command::Confirm { room, number } => {
+                let event = NodeEvent::Confirmed { number };
+                self.events.push_back(Event::Node { room, event });
             }
             Command::Shutdown => {
                 let rooms: Vec<usize> = self.rooms.iter().map(|(index, _)| index).collect();
@@ -309,7 +321,7 @@ impl Core {
     fn open(&mut self, now: Instant, spec: RoomSpec) {
         let key = spec.room;
         if self.keys.contains_key(&key) {
-            self.in_room(now, key, |room, _| room.replan(&spec));
+            self.in_room(now, key, |room, ctx| room.replan(ctx, &spec));
             return;
         }
         let entry = self.rooms.vacant_key();
@@ -486,6 +498,7 @@ mod tests {
             metadata: Private(String::new()),
             max_participants: 0,
             empty_timeout: Some(Duration::from_secs(10)),
+            departure_timeout: Some(Duration::from_secs(10)),
             playout_delay: None,
         };
         core.handle_input(now, Input::Command(Command::OpenRoom(Box::new(spec))));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::api::{
-    AddTrack, LeaveReason, MediaKind, Private, Profile, Refusal, Request, SessionEvent, Source,
-    TrackInfo, TrackSid,
+    AddTrack, LeaveReason, MediaKind, ParticipantUpdate, Private, Profile, Refusal, Request,
+    SessionEvent, Source, TrackInfo, TrackSid,
 };
 use super::context::Context;
 use super::layers::Wish;
@@ -256,6 +256,36 @@ impl Room {
         }
         let refusal = (!allowed).then_some(Refusal::NotAllowed);
         ctx.tell(session, SessionEvent::ProfileUpdated { request_id, refusal });
+    }
+
+    /// Changes what others see of a participant, and its rights.
+    pub(super) fn update_participant(&mut self, ctx: &mut Context<'_>, update: ParticipantUpdate) {
+        let Some(key) = self.by_identity(&update.identity) else { return };
+        let Some(participant) = self.participants.get_mut(key) else { return };
+        let ParticipantUpdate { room: _, identity: _, name, metadata, attributes, grant } = update;
+        let before = Arc::clone(&participant.profile);
+        let profile = Arc::make_mut(&mut participant.profile);
+        change_profile(profile, name, metadata, attributes);
+        if before != participant.profile {
+            self.announce(ctx, key);
+        }
+        if let Some(grant) = grant {
+            self.set_grant(ctx, key, grant);
+        }
+    }
+
+    /// Subscribes a participant to tracks, or unsubscribes it.
+    pub(super) fn update_subscriptions(
+        &mut self,
+        ctx: &mut Context<'_>,
+        identity: &Private<String>,
+        tracks: Vec<TrackSid>,
+        subscribe: bool,
+    ) {
+        let Some(key) = self.by_identity(identity) else { return };
+        for track in tracks {
+            self.say_subscription(ctx, key, track, subscribe);
+        }
     }
 
     fn knows_published(&self, key: usize, sid: &TrackSid) -> bool {

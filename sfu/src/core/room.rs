@@ -68,6 +68,9 @@ pub(super) struct Room {
     max_participants: u32,
     created_at_ms: i64,
     empty_timeout: Option<Duration>,
+    departure_timeout: Option<Duration>,
+    /// Somebody has been in it.
+    visited: bool,
     empty_since: Option<Instant>,
     info_told: (Instant, u32, bool),
 }
@@ -76,7 +79,6 @@ impl Room {
     /// Opens a room and tells so.
     pub(super) fn open(ctx: &mut Context<'_>, index: usize, spec: RoomSpec) -> Self {
         let sid = RoomSid(ctx.sid("RM_"));
-        ctx.report(spec.room, NodeEvent::RoomStarted { sid: sid.clone() });
         let mut room = Self {
             key: spec.room,
             index,
@@ -102,18 +104,38 @@ impl Room {
             max_participants: spec.max_participants,
             created_at_ms: ctx.unix_ms(),
             empty_timeout: spec.empty_timeout,
+            departure_timeout: spec.departure_timeout,
+            visited: false,
             empty_since: Some(ctx.now),
             info_told: (ctx.now, 0, false),
         };
+        ctx.report(room.key, NodeEvent::RoomStarted { info: room.info() });
         room.plan();
         room
     }
 
-    /// An open room is to be like this from now on.
-    pub(super) fn replan(&mut self, spec: &RoomSpec) {
+    /// An open room is to be like this from now on. Everyone in it is told what clients can see of
+    /// that.
+    pub(super) fn replan(&mut self, ctx: &mut Context<'_>, spec: &RoomSpec) {
+        let seen = self.metadata != spec.metadata || self.max_participants != spec.max_participants;
         self.metadata.clone_from(&spec.metadata);
         self.max_participants = spec.max_participants;
+        self.empty_timeout = spec.empty_timeout;
+        self.departure_timeout = spec.departure_timeout;
         self.playout_delay = spec.playout_delay.map(PlayoutDelay::bytes);
+        if seen {
+            self.tell_facts(ctx);
+        }
+        ctx.report(self.key, NodeEvent::RoomChanged { info: self.info() });
+    }
+
+    /// Tells everyone the room's facts.
+    fn tell_facts(&mut self, ctx: &mut Context<'_>) {
+        let info = self.info();
+        self.info_told = (ctx.now, info.participants, info.recording);
+        for (_, participant) in &self.participants {
+            ctx.tell(participant.session, SessionEvent::Room(info.clone()));
+        }
     }
 
     /// Takes note that something is to be done at `at`, or a moment later.
@@ -146,7 +168,7 @@ impl Room {
         participant.data.waiting_from = self.mailbox.next();
         let key = self.participants.insert(participant);
         ctx.routes.sessions.insert(join.session, self.route(key, Way::Down));
-        self.empty_since = None;
+        (self.empty_since, self.visited) = (None, true);
         let Some(me) = self.info_of(key) else { return };
         let room = self.info();
         ctx.tell(Some(join.session), SessionEvent::Joined { room, me, others });
@@ -406,6 +428,12 @@ impl Room {
         self.participants.iter().filter(|(_, participant)| counts(participant)).count() as u32
     }
 
+    fn publishers(&self) -> u32 {
+        let counted = self.participants.iter().filter(|(_, participant)| counts(participant));
+        let publishes = |key: usize| self.tracks.iter().any(|(_, track)| track.owner == key);
+        counted.filter(|(key, _)| publishes(*key)).count() as u32
+    }
+
     fn recording(&self) -> bool {
         self.participants.iter().any(|(_, participant)| participant.grant.recorder)
     }
@@ -419,6 +447,9 @@ impl Room {
             max_participants: self.max_participants,
             created_at_ms: self.created_at_ms,
             participants: self.counted(),
+            publishers: self.publishers(),
+            empty_timeout: self.empty_timeout,
+            departure_timeout: self.departure_timeout,
             recording: self.recording(),
         }
     }
@@ -449,11 +480,7 @@ impl Room {
             self.remove(ctx, key, reason);
         }
         if self.info_due().is_some_and(|at| at <= ctx.now) {
-            let info = self.info();
-            self.info_told = (ctx.now, info.participants, info.recording);
-            for (_, participant) in &self.participants {
-                ctx.tell(participant.session, SessionEvent::Room(info.clone()));
-            }
+            self.tell_facts(ctx);
         }
         if self.empty_at().is_some_and(|at| at <= ctx.now) {
             self.close(ctx, LeaveReason::RoomClosed);
@@ -467,7 +494,8 @@ impl Room {
     }
 
     fn empty_at(&self) -> Option<Instant> {
-        Some(self.empty_since? + self.empty_timeout?)
+        let timeout = if self.visited { self.departure_timeout } else { self.empty_timeout };
+        Some(self.empty_since? + timeout?)
     }
 
     /// When [`Self::lifecycle`] has something to do.

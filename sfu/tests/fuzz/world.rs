@@ -95,6 +95,7 @@ impl World {
             metadata: Private(String::new()),
             max_participants,
             empty_timeout,
+            departure_timeout: empty_timeout,
             playout_delay: None,
         })));
     }

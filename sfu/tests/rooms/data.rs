@@ -110,7 +110,13 @@ fn the_server_may_speak_too() {
     let mut world = three(Crypto::Clear);
     let payload = Bytes::from_static(b"notice");
     let to = vec![Private("ben".to_owned())];
-    world.command(Command::SendData { room: ROOM, channel: RELIABLE, payload, to });
+    world.command(Command::SendData {
+        room: ROOM,
+        channel: RELIABLE,
+        payload,
+        to,
+        to_sids: Vec::new(),
+    });
     world.run_ms(100);
     assert_eq!(heard(&world, 1), ["notice"]);
     assert!(heard(&world, 0).is_empty() && heard(&world, 2).is_empty());

@@ -85,7 +85,9 @@ fn a_stay_is_told_once_when_it_ends() {
                 Some((identity.reveal().clone(), stay.clone()))
             }
             NodeEvent::RoomStarted { .. }
+            | NodeEvent::RoomChanged { .. }
             | NodeEvent::RoomFinished { .. }
+            | NodeEvent::Confirmed { .. }
             | NodeEvent::Participant { .. }
             | NodeEvent::Reachable { .. } => None,
         });

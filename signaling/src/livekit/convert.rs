@@ -6,6 +6,7 @@
 #![allow(deprecated, reason = "clients still read and send fields that the protocol deprecates")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bedside_sfu::core::api::{
     AddTrack, AnnouncedCodec, Grant, LayerInfo, LeaveReason, MediaKind, ParticipantInfo,
@@ -142,7 +143,13 @@ fn layer(info: &LayerInfo) -> lk::VideoLayer {
 
 /// A room's facts.
 pub fn room(info: &RoomInfo) -> lk::Room {
+    let seconds = |time: Option<Duration>| {
+        time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
+    };
     lk::Room {
+        empty_timeout: seconds(info.empty_timeout),
+        departure_timeout: seconds(info.departure_timeout),
+        num_publishers: info.publishers,
         sid: info.sid.0.to_string(),
         name: info.name.reveal().clone(),
         max_participants: info.max_participants,

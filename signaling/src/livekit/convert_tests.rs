@@ -173,6 +173,9 @@ fn a_room_carries_its_facts() {
         max_participants: 2,
         created_at_ms: 5_500,
         participants: 1,
+        publishers: 1,
+        empty_timeout: Some(std::time::Duration::from_secs(300)),
+        departure_timeout: Some(std::time::Duration::from_secs(20)),
         recording: true,
     });
     assert_eq!(
@@ -181,6 +184,7 @@ fn a_room_carries_its_facts() {
     );
     assert_eq!((sent.creation_time, sent.creation_time_ms), (5, 5_500));
     assert_eq!((sent.max_participants, sent.num_participants, sent.active_recording), (2, 1, true));
+    assert_eq!((sent.empty_timeout, sent.departure_timeout, sent.num_publishers), (300, 20, 1));
 }
 
 #[test]

@@ -76,6 +76,9 @@ fn ward() -> RoomInfo {
         max_participants: 2,
         created_at_ms: 1,
         participants: 1,
+        publishers: 1,
+        empty_timeout: Some(std::time::Duration::from_secs(300)),
+        departure_timeout: Some(std::time::Duration::from_secs(20)),
         recording: false,
     }
 }

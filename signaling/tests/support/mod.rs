@@ -140,9 +140,23 @@ impl State {
     fn react(&mut self, command: Command) -> Vec<Event> {
         match command {
             Command::OpenRoom(spec) => {
+                let is_new = !self.rooms.contains_key(&spec.room);
                 self.rooms.entry(spec.room).or_default();
-                let sid = room_info(spec.room, 0).sid;
-                vec![Event::Node { room: spec.room, event: NodeEvent::RoomStarted { sid } }]
+                let info = RoomInfo {
+                    name: spec.name,
+                    metadata: spec.metadata,
+                    max_participants: spec.max_participants,
+                    empty_timeout: spec.empty_timeout,
+                    departure_timeout: spec.departure_timeout,
+                    publishers: 0,
+                    ..room_info(spec.room, 0)
+                };
+                let event = if is_new {
+                    NodeEvent::RoomStarted { info }
+                } else {
+                    NodeEvent::RoomChanged { info }
+                };
+                vec![Event::Node { room: spec.room, event }]
             }
             Command::Join(join) => {
                 let Some(people) = self.rooms.get_mut(&join.room) else {
@@ -197,6 +211,9 @@ impl State {
                 let mut events: Vec<_> = told.collect();
                 events.push(Event::Node { room, event: NodeEvent::RoomFinished { reason } });
                 events
+            }
+            Command::Confirm { room, number } => {
+                vec![Event::Node { room, event: NodeEvent::Confirmed { number } }]
             }
             _ => Vec::new(),
         }
@@ -272,6 +289,9 @@ pub(crate) fn room_info(room: RoomKey, participants: usize) -> RoomInfo {
         max_participants: 0,
         created_at_ms: 1,
         participants: u32::try_from(participants).unwrap(),
+        publishers: 1,
+        empty_timeout: Some(std::time::Duration::from_secs(300)),
+        departure_timeout: Some(std::time::Duration::from_secs(20)),
         recording: false,
     }
 }

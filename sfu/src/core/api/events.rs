@@ -1,5 +1,7 @@
 //! What comes out of the engine: to one session, to the node's owner, and the whole truth.
 
+use std::time::Duration;
+
 use super::{
     AddTrack, Grant, LeaveReason, ParticipantInfo, ParticipantSid, Private, RoomKey, RoomSid,
     SessionKey, TrackInfo, TrackSid,
@@ -20,6 +22,12 @@ pub struct RoomInfo {
     pub created_at_ms: i64,
     /// Participants now, hidden ones not counted.
     pub participants: u32,
+    /// Those of them that publish.
+    pub publishers: u32,
+    /// How long it stands empty before anybody comes.
+    pub empty_timeout: Option<Duration>,
+    /// How long it stands empty when everybody has left.
+    pub departure_timeout: Option<Duration>,
     /// A recorder is present.
     pub recording: bool,
 }
@@ -235,8 +243,18 @@ pub struct Stay {
 pub enum NodeEvent {
     /// A room was opened.
     RoomStarted {
-        /// Its id for clients.
-        sid: RoomSid,
+        /// Its facts.
+        info: RoomInfo,
+    },
+    /// A room's settings or metadata changed.
+    RoomChanged {
+        /// Its facts now.
+        info: RoomInfo,
+    },
+    /// Everything that was commanded before is done and told.
+    Confirmed {
+        /// Echo of [`Command::Confirm`](super::Command::Confirm).
+        number: u64,
     },
     /// A room is gone.
     RoomFinished {
