@@ -41,6 +41,7 @@ struct State {
     snapshot_due: bool,
     /// Who waits until its commands are done, by the number of the last one.
     confirmations: HashMap<u64, (RoomKey, oneshot::Sender<()>)>,
+    #[allow(dead_code, reason = "for room administration")]
     next_confirmation: u64,
 }
 
@@ -239,6 +240,7 @@ impl Shared {
 
     /// Ends when everything that this room's shard was told before is done, and the directory knows
     /// of it.
+    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn confirmed(&self, room: RoomKey) -> Result<oneshot::Receiver<()>, Busy> {
         let (done, waiting) = oneshot::channel();
         let mut state = self.state();

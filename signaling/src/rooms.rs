@@ -170,6 +170,7 @@ impl Directory {
     }
 
     /// An open room as clients are told of it, with the people who are in it now.
+    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn room(&self, name: &str) -> Option<RoomInfo> {
         let room = self.rooms.get(name)?;
         let counted =
@@ -184,11 +185,13 @@ impl Directory {
     }
 
     /// The names of all open rooms.
+    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.rooms.keys().map(String::as_str)
     }
 
     /// Everybody in a room.
+    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn participants(&self, name: &str) -> impl Iterator<Item = &ParticipantInfo> {
         self.rooms.get(name).into_iter().flat_map(|room| room.participants.values())
     }
