@@ -174,8 +174,8 @@ fn a_room_carries_its_facts() {
         created_at_ms: 5_500,
         participants: 1,
         publishers: 1,
-        empty_timeout: Some(std::time::Duration::from_secs(300)),
-        departure_timeout: Some(std::time::Duration::from_secs(20)),
+        empty_timeout: Some(Duration::from_secs(300)),
+        departure_timeout: Some(Duration::from_secs(20)),
         recording: true,
     });
     assert_eq!(

@@ -77,8 +77,8 @@ fn ward() -> RoomInfo {
         created_at_ms: 1,
         participants: 1,
         publishers: 1,
-        empty_timeout: Some(std::time::Duration::from_secs(300)),
-        departure_timeout: Some(std::time::Duration::from_secs(20)),
+        empty_timeout: Some(Duration::from_secs(300)),
+        departure_timeout: Some(Duration::from_secs(20)),
         recording: false,
     }
 }

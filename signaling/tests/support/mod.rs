@@ -14,8 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bedside_sfu::core::api::{
     Command, Event, LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState,
-    Private, Profile, Refusal, Request, RoomInfo, RoomKey, RoomSid, SessionEvent, SessionKey,
-    TrackInfo, TrackSid,
+    Private, Profile, Refusal, Request, RoomInfo, RoomKey, RoomSid, RoomSpec, SessionEvent,
+    SessionKey, TrackInfo, TrackSid,
 };
 use bedside_signaling::engine::{Busy, Engine};
 use bedside_signaling::rooms::{DoorRefusal, Doorkeeper, Fact, RoomPlan};
@@ -139,25 +139,7 @@ impl Script {
 impl State {
     fn react(&mut self, command: Command) -> Vec<Event> {
         match command {
-            Command::OpenRoom(spec) => {
-                let is_new = !self.rooms.contains_key(&spec.room);
-                self.rooms.entry(spec.room).or_default();
-                let info = RoomInfo {
-                    name: spec.name,
-                    metadata: spec.metadata,
-                    max_participants: spec.max_participants,
-                    empty_timeout: spec.empty_timeout,
-                    departure_timeout: spec.departure_timeout,
-                    publishers: 0,
-                    ..room_info(spec.room, 0)
-                };
-                let event = if is_new {
-                    NodeEvent::RoomStarted { info }
-                } else {
-                    NodeEvent::RoomChanged { info }
-                };
-                vec![Event::Node { room: spec.room, event }]
-            }
+            Command::OpenRoom(spec) => self.open(*spec),
             Command::Join(join) => {
                 let Some(people) = self.rooms.get_mut(&join.room) else {
                     return vec![to(join.session, SessionEvent::Refused(Refusal::NoRoom))];
@@ -217,6 +199,25 @@ impl State {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn open(&mut self, spec: RoomSpec) -> Vec<Event> {
+        let room = spec.room;
+        let is_new = self.rooms.insert(room, self.rooms.get(&room).cloned().unwrap_or_default());
+        let info = RoomInfo {
+            name: spec.name,
+            metadata: spec.metadata,
+            max_participants: spec.max_participants,
+            empty_timeout: spec.empty_timeout,
+            departure_timeout: spec.departure_timeout,
+            publishers: 0,
+            ..room_info(room, 0)
+        };
+        let event = match is_new {
+            None => NodeEvent::RoomStarted { info },
+            Some(_) => NodeEvent::RoomChanged { info },
+        };
+        vec![Event::Node { room, event }]
     }
 
     fn request(&mut self, session: SessionKey, request: Request) -> Vec<Event> {
@@ -290,8 +291,8 @@ pub(crate) fn room_info(room: RoomKey, participants: usize) -> RoomInfo {
         created_at_ms: 1,
         participants: u32::try_from(participants).unwrap(),
         publishers: 1,
-        empty_timeout: Some(std::time::Duration::from_secs(300)),
-        departure_timeout: Some(std::time::Duration::from_secs(20)),
+        empty_timeout: Some(Duration::from_secs(300)),
+        departure_timeout: Some(Duration::from_secs(20)),
         recording: false,
     }
 }
