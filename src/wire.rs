@@ -141,6 +141,7 @@ impl Server {
                 ice_servers,
                 token_ttl: config.rooms.token_ttl,
                 allow_simulate: config.rooms.allow_simulate,
+                allow_remote_unmute: config.rooms.allow_remote_unmute,
                 ..SignalingConfig::default()
             },
             node.handle(),
@@ -366,6 +367,7 @@ pub(crate) fn control_config(
         public_url: url.to_owned(),
         allowed_origins,
         auto_create: config.rooms.auto_create,
+        create_by_call: config.rooms.create_by_call,
         room_token_ttl: config.rooms.token_ttl,
         limits: config.limits.rates(),
         timers: config.timers.timers(),

@@ -162,9 +162,14 @@ impl CheckRoom {
     }
 }
 
+/// Is a room of this name a check's?
+pub(crate) fn is_room(room: &str) -> bool {
+    room.starts_with(ROOM_PREFIX)
+}
+
 /// Is a room of this name a check's? Then: may its people come in?
 pub(crate) fn open_door(room: &str, now: DateTime<Utc>) -> Option<Result<RoomPlan, DoorRefusal>> {
-    if !room.starts_with(ROOM_PREFIX) {
+    if !is_room(room) {
         return None;
     }
     let open = CheckRoom::read(room).is_some_and(|room| room.ends > now.timestamp());

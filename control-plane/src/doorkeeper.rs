@@ -20,6 +20,9 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 /// How long a room stands empty before it closes.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a room without a consultation stays when everybody has left.
+const DEPARTURE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The doorkeeper of every room of this process.
 pub(crate) struct Door(pub(crate) Arc<Control>);
 
@@ -33,6 +36,10 @@ impl Doorkeeper for Door {
             answer
         })
     }
+
+    fn create<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>> {
+        Box::pin(self.0.may_open(room))
+    }
 }
 
 impl Control {
@@ -43,32 +50,38 @@ impl Control {
             return answer;
         }
         if !rooms::is_consultation(room) {
-            return if self.config.auto_create {
-                Ok(RoomPlan {
-                    empty_timeout: Some(EMPTY_TIMEOUT),
-                    departure_timeout: Some(EMPTY_TIMEOUT),
-                    ..RoomPlan::default()
-                })
-            } else {
-                Err(DoorRefusal::NoRoom)
-            };
+            let open = self.config.auto_create;
+            return open.then(plan_of_others).ok_or(DoorRefusal::NoRoom);
         }
-        let known = self.live.of_room(room).and_then(|live| live.consultation());
-        let consultation = match known {
-            Some(consultation) => consultation,
-            None => Arc::new(self.look_up_room(room).await.ok_or(DoorRefusal::NoRoom)?),
-        };
+        let consultation = self.consultation_of(room).await.ok_or(DoorRefusal::NoRoom)?;
         if !consultation.may_enter(identity) {
             return Err(DoorRefusal::NotAllowed);
         }
-        Ok(RoomPlan {
-            max_participants: u32::try_from(consultation.max_participants).unwrap_or(2),
-            metadata: String::new(),
-            empty_timeout: Some(EMPTY_TIMEOUT),
-            departure_timeout: Some(EMPTY_TIMEOUT),
-            playout_delay: None,
-            fixed: true,
-        })
+        Ok(plan_of(&consultation))
+    }
+
+    /// The plan of a room that an administrator wants to be there.
+    async fn may_open(&self, room: &str) -> Result<RoomPlan, DoorRefusal> {
+        if checks::is_room(room) {
+            return Err(DoorRefusal::NotAllowed);
+        }
+        if !rooms::is_consultation(room) {
+            let may = self.config.auto_create || self.config.create_by_call;
+            return may.then(plan_of_others).ok_or(DoorRefusal::NotAllowed);
+        }
+        let consultation = self.consultation_of(room).await.ok_or(DoorRefusal::NoRoom)?;
+        if consultation.status.is_over() {
+            return Err(DoorRefusal::NoRoom);
+        }
+        Ok(plan_of(&consultation))
+    }
+
+    /// The consultation that a room belongs to.
+    async fn consultation_of(&self, room: &str) -> Option<Arc<Consultation>> {
+        match self.live.of_room(room).and_then(|live| live.consultation()) {
+            Some(consultation) => Some(consultation),
+            None => self.look_up_room(room).await.map(Arc::new),
+        }
     }
 
     async fn look_up_room(&self, room: &str) -> Option<Consultation> {
@@ -179,6 +192,27 @@ impl Control {
                 self.note(live, step);
             }
         }
+    }
+}
+
+/// The room of a consultation: its settings are the consultation's to decide.
+fn plan_of(consultation: &Consultation) -> RoomPlan {
+    RoomPlan {
+        max_participants: u32::try_from(consultation.max_participants).unwrap_or(2),
+        metadata: String::new(),
+        empty_timeout: Some(EMPTY_TIMEOUT),
+        departure_timeout: Some(EMPTY_TIMEOUT),
+        playout_delay: None,
+        fixed: true,
+    }
+}
+
+/// A room without a consultation, as long as nobody says anything else of it.
+fn plan_of_others() -> RoomPlan {
+    RoomPlan {
+        empty_timeout: Some(EMPTY_TIMEOUT),
+        departure_timeout: Some(DEPARTURE_TIMEOUT),
+        ..RoomPlan::default()
     }
 }
 

@@ -140,6 +140,8 @@ pub struct ControlConfig {
     pub public_url: String,
     /// Is a room that is no consultation made when somebody joins it?
     pub auto_create: bool,
+    /// Make a room without a consultation where a room administrator asks for it.
+    pub create_by_call: bool,
     /// Life of the room tokens.
     pub room_token_ttl: Duration,
     /// Web pages that may open a channel (`https://host[:port]`); empty = any.
@@ -216,6 +218,7 @@ impl Default for ControlConfig {
             keys: Vec::new(),
             public_url: "http://127.0.0.1:8000".to_owned(),
             auto_create: false,
+            create_by_call: false,
             room_token_ttl: Duration::from_secs(600),
             allowed_origins: Vec::new(),
             jwks: None,

@@ -35,6 +35,10 @@ impl Doorkeeper for Open {
             RoomPlan { empty_timeout, departure_timeout: empty_timeout, ..RoomPlan::default() };
         async move { Ok(plan) }.boxed()
     }
+
+    fn create<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>> {
+        async { Ok(RoomPlan::default()) }.boxed()
+    }
 }
 
 #[tokio::main]

@@ -68,6 +68,14 @@ pub struct SignalingCounters {
     pub invalid_joins: Counter,
     /// Facts that did not reach the keeper of books at once (a snapshot follows).
     pub facts_lost: Counter,
+    /// Calls of administrators.
+    pub admin_requests: Counter,
+    /// Of them refused: no token, or one that does not verify.
+    pub admin_refused_token: Counter,
+    /// Of them refused: the token does not grant it.
+    pub admin_refused_grant: Counter,
+    /// Of them failed for another reason.
+    pub admin_failed: Counter,
     /// From the request of a join until its media transport is up.
     pub join_times: Histogram,
 }
@@ -75,7 +83,7 @@ pub struct SignalingCounters {
 impl SignalingCounters {
     /// Every number with its name and what it means, for the metrics page. `Gauge: ` starts the
     /// meaning of those that also fall; `refused_` starts the name of refused joins.
-    pub fn values(&self) -> [(&'static str, &'static str, u64); 18] {
+    pub fn values(&self) -> [(&'static str, &'static str, u64); 22] {
         let refused = "Joins refused before the upgrade.";
         [
             ("signal_sessions", "Gauge: Signal sessions open now.", self.sessions.value()),
@@ -100,6 +108,22 @@ impl SignalingCounters {
             ("silent_sessions", "Sessions cut: client fell silent.", self.silent.value()),
             ("invalid_joins", "Join messages held back.", self.invalid_joins.value()),
             ("facts_lost", "Facts that came late, in a snapshot.", self.facts_lost.value()),
+            ("admin_requests", "Calls of room administrators.", self.admin_requests.value()),
+            (
+                "admin_refused_token",
+                "Calls of room administrators refused for their token.",
+                self.admin_refused_token.value(),
+            ),
+            (
+                "admin_refused_grant",
+                "Calls of room administrators refused for want of a grant.",
+                self.admin_refused_grant.value(),
+            ),
+            (
+                "admin_failed",
+                "Calls of room administrators that failed otherwise.",
+                self.admin_failed.value(),
+            ),
         ]
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bedside_sfu::core::api::{
-    Command, Event, LeaveReason, NodeEvent, ParticipantSid, ParticipantState, Private, RoomKey,
-    RoomSnapshot, SessionEvent, SessionKey,
+    Command, Event, LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState,
+    Private, RoomInfo, RoomKey, RoomSnapshot, SessionEvent, SessionKey,
 };
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,7 +17,7 @@ use crate::SignalingConfig;
 use crate::counters::SignalingCounters;
 use crate::engine::{Busy, Engine};
 use crate::limits;
-use crate::rooms::{Directory, DoorRefusal, Doorkeeper, Fact, RoomPlan};
+use crate::rooms::{Directory, DoorRefusal, Doorkeeper, Fact, RoomPlan, RoomSettings};
 
 /// Shared by everything that serves a session.
 pub(crate) struct Shared {
@@ -41,7 +41,6 @@ struct State {
     snapshot_due: bool,
     /// Who waits until its commands are done, by the number of the last one.
     confirmations: HashMap<u64, (RoomKey, oneshot::Sender<()>)>,
-    #[allow(dead_code, reason = "for room administration")]
     next_confirmation: u64,
 }
 
@@ -138,6 +137,75 @@ impl Shared {
             state.directory.close(key);
         }
         sent.map(|()| key)
+    }
+
+    /// Opens a room for an administrator, or changes one that is open.
+    pub(crate) fn make_room(
+        &self,
+        name: &str,
+        mut plan: RoomPlan,
+        settings: &RoomSettings,
+    ) -> Result<RoomKey, Busy> {
+        let open = self.change_room(name, |plan| settings.apply(plan))?;
+        if let Some(key) = open {
+            return Ok(key);
+        }
+        settings.apply(&mut plan);
+        self.open_room(name, &plan)
+    }
+
+    /// Changes a room's metadata.
+    pub(crate) fn set_metadata(&self, name: &str, text: &Private<String>) -> Result<(), Busy> {
+        self.change_room(name, |plan| plan.metadata.clone_from(text.reveal())).map(drop)
+    }
+
+    /// Changes the plan of an open room; `None` where it is not open.
+    fn change_room(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut RoomPlan),
+    ) -> Result<Option<RoomKey>, Busy> {
+        let mut state = self.state();
+        let Some(key) = state.directory.key(name) else { return Ok(None) };
+        if let Some(spec) = state.directory.replan(name, change) {
+            self.engine.send(key, Command::OpenRoom(Box::new(spec)))?;
+        }
+        Ok(Some(key))
+    }
+
+    /// The plan of an open room whose plan is nobody's but its maker's: whoever has a token for it
+    /// may come in.
+    pub(crate) fn made_room(&self, name: &str) -> Option<RoomPlan> {
+        self.state().directory.plan(name).filter(|plan| !plan.fixed).cloned()
+    }
+
+    /// An open room.
+    pub(crate) fn room_info(&self, name: &str) -> Option<RoomInfo> {
+        self.state().directory.room(name)
+    }
+
+    /// The open rooms that are wanted.
+    pub(crate) fn rooms(&self, wanted: impl Fn(&str) -> bool) -> Vec<RoomInfo> {
+        let state = self.state();
+        let names = state.directory.names().filter(|name| wanted(name));
+        names.filter_map(|name| state.directory.room(name)).collect()
+    }
+
+    /// Everybody in a room.
+    pub(crate) fn people(&self, room: &str) -> Vec<ParticipantInfo> {
+        self.state().directory.participants(room).cloned().collect()
+    }
+
+    /// Somebody in a room.
+    pub(crate) fn person(&self, room: &str, identity: &str) -> Option<ParticipantInfo> {
+        let state = self.state();
+        let is = |info: &&ParticipantInfo| info.profile.identity.reveal() == identity;
+        state.directory.participants(room).find(is).cloned()
+    }
+
+    /// Was no message with this mark sent to the room before?
+    pub(crate) fn is_news(&self, room: &str, nonce: &[u8]) -> bool {
+        self.state().directory.is_news(room, nonce)
     }
 
     /// Forgets a room that the engine says it does not have.
@@ -240,7 +308,6 @@ impl Shared {
 
     /// Ends when everything that this room's shard was told before is done, and the directory knows
     /// of it.
-    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn confirmed(&self, room: RoomKey) -> Result<oneshot::Receiver<()>, Busy> {
         let (done, waiting) = oneshot::channel();
         let mut state = self.state();

@@ -67,6 +67,8 @@ pub struct SignalingConfig {
     pub allow_hidden: bool,
     /// Serve the SDKs' `simulate` requests (tests only).
     pub allow_simulate: bool,
+    /// An administrator may unmute what a participant has muted.
+    pub allow_remote_unmute: bool,
 }
 
 impl Default for SignalingConfig {
@@ -80,6 +82,7 @@ impl Default for SignalingConfig {
             token_ttl: Duration::from_secs(600),
             allow_hidden: false,
             allow_simulate: false,
+            allow_remote_unmute: false,
         }
     }
 }
@@ -101,9 +104,10 @@ impl Signaling {
         Self { shared: Arc::new(Shared::new(config, Arc::new(node), door, facts)) }
     }
 
-    /// The doors: `/rtc…`.
+    /// The doors: `/rtc…` for clients, `/twirp/…` for administrators.
     pub fn router(&self) -> axum::Router {
-        livekit::door::router(Arc::clone(&self.shared))
+        let doors = livekit::door::router(Arc::clone(&self.shared));
+        doors.merge(livekit::admin_router(Arc::clone(&self.shared)))
     }
 
     /// Carries the engine's events to sessions, directory and facts, until the engine is gone.

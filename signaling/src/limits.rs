@@ -18,6 +18,10 @@ pub const NAME: usize = 256;
 pub const METADATA: usize = 512 * 1024;
 /// Participant attributes, bytes of keys and values together.
 pub const ATTRIBUTES: usize = 64 * 1024;
+/// Body of an administrator's call: metadata at its longest, and the letters that JSON doubles.
+pub const ADMIN_BODY: usize = 2 * 1024 * 1024;
+/// Data that an administrator sends: with its envelope it fits a message of a data channel.
+pub const DATA: usize = 60_000;
 /// Track ids in one request.
 pub const TRACK_IDS: usize = 1_000;
 /// Layers or codecs of one announced track.

@@ -4,7 +4,7 @@
 //! pairs them. It also keeps who is in each room, as the engine tells it: that answers "is it
 //! full?" before an upgrade, and gives the keeper of books a whole snapshot when it asks for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
@@ -36,6 +36,37 @@ pub struct RoomPlan {
     pub playout_delay: Option<PlayoutDelay>,
 }
 
+/// What somebody wishes of a room; `None` leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomSettings {
+    /// How many participants at the most.
+    pub max_participants: Option<u32>,
+    /// How long it stands empty before anybody comes.
+    pub empty_timeout: Option<Duration>,
+    /// How long it stands empty when everybody has left.
+    pub departure_timeout: Option<Duration>,
+    /// Free text that every client gets.
+    pub metadata: Option<Private<String>>,
+    /// How long receivers hold pictures back.
+    pub playout_delay: Option<PlayoutDelay>,
+}
+
+impl RoomSettings {
+    /// Changes a plan. Of a fixed one only what is nothing to the keeper of books.
+    pub(crate) fn apply(&self, plan: &mut RoomPlan) {
+        if let Some(metadata) = &self.metadata {
+            plan.metadata.clone_from(metadata.reveal());
+        }
+        if plan.fixed {
+            return;
+        }
+        plan.max_participants = self.max_participants.unwrap_or(plan.max_participants);
+        plan.empty_timeout = self.empty_timeout.or(plan.empty_timeout);
+        plan.departure_timeout = self.departure_timeout.or(plan.departure_timeout);
+        plan.playout_delay = self.playout_delay.or(plan.playout_delay);
+    }
+}
+
 /// Why the doorkeeper does not let somebody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DoorRefusal {
@@ -58,6 +89,10 @@ pub enum DoorRefusal {
 pub trait Doorkeeper: Send + Sync + 'static {
     /// The plan of the room that the verified token names, or why its bearer stays outside.
     fn room<'a>(&'a self, claims: &'a Claims) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>>;
+
+    /// The plan of a room that an administrator wants to be there before anybody comes, or why it
+    /// is not to be.
+    fn create<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>>;
 }
 
 /// What happened in the rooms, for the keeper of books.
@@ -109,6 +144,9 @@ pub enum Fact {
     },
 }
 
+/// So many marks of messages are remembered of a room.
+const NONCES: usize = 256;
+
 /// Pairs names with keys.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
@@ -124,6 +162,8 @@ struct OpenRoom {
     /// Its facts, once the engine has told them.
     info: Option<RoomInfo>,
     participants: BTreeMap<ParticipantSid, ParticipantInfo>,
+    /// Marks of the last messages that administrators sent.
+    nonces: VecDeque<Vec<u8>>,
 }
 
 impl Directory {
@@ -144,7 +184,13 @@ impl Directory {
 
     /// Enters a room that is about to be opened, and says how the engine is to open it.
     pub(crate) fn open(&mut self, name: &str, key: RoomKey, plan: &RoomPlan) -> RoomSpec {
-        let room = OpenRoom { key, plan: plan.clone(), info: None, participants: BTreeMap::new() };
+        let room = OpenRoom {
+            key,
+            plan: plan.clone(),
+            info: None,
+            participants: BTreeMap::new(),
+            nonces: VecDeque::new(),
+        };
         if let Some(old) = self.rooms.insert(name.to_owned(), room) {
             self.names.remove(&old.key);
         }
@@ -170,7 +216,6 @@ impl Directory {
     }
 
     /// An open room as clients are told of it, with the people who are in it now.
-    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn room(&self, name: &str) -> Option<RoomInfo> {
         let room = self.rooms.get(name)?;
         let counted =
@@ -184,14 +229,23 @@ impl Directory {
         })
     }
 
+    /// Was no message with this mark sent to the room? It is from now on.
+    pub(crate) fn is_news(&mut self, name: &str, nonce: &[u8]) -> bool {
+        let Some(room) = self.rooms.get_mut(name) else { return true };
+        if room.nonces.iter().any(|known| known == nonce) {
+            return false;
+        }
+        room.nonces.truncate(NONCES - 1);
+        room.nonces.push_front(nonce.to_vec());
+        true
+    }
+
     /// The names of all open rooms.
-    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.rooms.keys().map(String::as_str)
     }
 
     /// Everybody in a room.
-    #[allow(dead_code, reason = "for room administration")]
     pub(crate) fn participants(&self, name: &str) -> impl Iterator<Item = &ParticipantInfo> {
         self.rooms.get(name).into_iter().flat_map(|room| room.participants.values())
     }

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Rooms {
     /// Make any room that a valid token names, without a consultation behind it.
     pub(crate) auto_create: bool,
+    /// Make a room without a consultation where a server program asks for it (`CreateRoom`); then its
+    /// tokens open it.
+    pub(crate) create_by_call: bool,
+    /// Let a server program unmute what a participant has muted.
+    pub(crate) allow_remote_unmute: bool,
     /// Serve the SDKs' `simulate` requests: for trying out reconnection.
     pub(crate) allow_simulate: bool,
     /// How long a room token from the server is valid.
@@ -19,6 +24,12 @@ pub(crate) struct Rooms {
 
 impl Default for Rooms {
     fn default() -> Self {
-        Self { auto_create: false, allow_simulate: false, token_ttl: Duration::from_secs(600) }
+        Self {
+            auto_create: false,
+            create_by_call: false,
+            allow_remote_unmute: false,
+            allow_simulate: false,
+            token_ttl: Duration::from_secs(600),
+        }
     }
 }

@@ -64,6 +64,20 @@ pub fn permission(grant: &Grant) -> lk::ParticipantPermission {
     }
 }
 
+/// Rights as they are asked for.
+pub fn grant(permission: &lk::ParticipantPermission) -> Grant {
+    let sources = permission.can_publish_sources();
+    Grant {
+        publish: permission.can_publish,
+        subscribe: permission.can_subscribe,
+        publish_data: permission.can_publish_data,
+        sources: sources.take(limits::RUNGS).map(source).collect(),
+        update_own_metadata: permission.can_update_metadata,
+        hidden: permission.hidden,
+        recorder: permission.recorder,
+    }
+}
+
 /// A published track.
 pub fn track(info: &TrackInfo) -> lk::TrackInfo {
     let announced = &info.announced;
@@ -357,7 +371,7 @@ pub fn subscription(update: lk::UpdateSubscription) -> Request {
 }
 
 /// Track ids come in two places: some SDKs use the one, some the other.
-fn subscription_parts(update: lk::UpdateSubscription) -> (Vec<TrackSid>, bool) {
+pub fn subscription_parts(update: lk::UpdateSubscription) -> (Vec<TrackSid>, bool) {
     let by_participant = update.participant_tracks.into_iter().flat_map(|p| p.track_sids);
     (sids(update.track_sids.into_iter().chain(by_participant)), update.subscribe)
 }

@@ -39,7 +39,7 @@ use crate::token::{self, Claims};
 use crate::{limits, quirks};
 
 /// How long the doorkeeper may take. Clients give up after 5 s.
-const DOORKEEPER: Duration = Duration::from_secs(3);
+pub(super) const DOORKEEPER: Duration = Duration::from_secs(3);
 
 /// URL-safe, with or without padding.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -158,7 +158,11 @@ async fn not_here() -> StatusCode {
 }
 
 /// Length and origin of a request, preflights, and the headers that let web pages read answers.
-async fn gate(State(shared): State<Arc<Shared>>, request: HttpRequest, next: Next) -> Response {
+pub(super) async fn gate(
+    State(shared): State<Arc<Shared>>,
+    request: HttpRequest,
+    next: Next,
+) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = &shared.config.allowed_origins;
     let known = origin
@@ -276,7 +280,7 @@ fn bearer(
     Ok(claims)
 }
 
-const fn token_error(error: token::TokenError) -> &'static str {
+pub(super) const fn token_error(error: token::TokenError) -> &'static str {
     match error {
         token::TokenError::Malformed => "invalid authorization token",
         token::TokenError::UnknownKey => "invalid API key",
@@ -370,6 +374,11 @@ async fn ask_doorkeeper(
     let counters = &shared.counters;
     let away = |text| refuse(&counters.refused_unavailable, StatusCode::SERVICE_UNAVAILABLE, text);
     let answer = timeout(DOORKEEPER, shared.door.room(claims)).await;
+    // An administrator has made it.
+    let answer = answer.map(|answer| match answer {
+        Err(DoorRefusal::NoRoom) => shared.made_room(claims.room()).ok_or(DoorRefusal::NoRoom),
+        Ok(_) | Err(DoorRefusal::NotAllowed | DoorRefusal::Full | DoorRefusal::Draining) => answer,
+    });
     let answer =
         answer.map(|answer| answer.and_then(|plan| shared.admits(claims.room()).map(|()| plan)));
     match answer {

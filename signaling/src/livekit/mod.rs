@@ -6,4 +6,7 @@ pub mod door;
 pub mod query;
 pub mod validate;
 
+mod admin;
 mod socket;
+
+pub(crate) use admin::router as admin_router;
