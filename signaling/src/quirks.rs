@@ -10,7 +10,17 @@ pub const MIN_PROTOCOL: i32 = 9;
 
 /// What the engine must know of this client's software. `agent` is its `User-Agent`.
 pub fn traits(client: &lk::ClientInfo, agent: &str) -> ClientTraits {
-    ClientTraits { reads_red: reads_red(client, agent), ..ClientTraits::default() }
+    ClientTraits {
+        reads_red: reads_red(client, agent),
+        idle_stays_open: stops_inactive(client),
+        ..ClientTraits::default()
+    }
+}
+
+/// The Go SDK's WebRTC library stops the receiver of a section each time that it is offered inactive,
+/// makes a new one the first time only, and then receives nothing by the one that was stopped.
+fn stops_inactive(client: &lk::ClientInfo) -> bool {
+    client.sdk() == Sdk::Go
 }
 
 /// Firefox and Safari negotiate RED and then do not play it.
@@ -56,6 +66,16 @@ mod tests {
         assert!(!traits(&lk::ClientInfo::default(), "Chrome/156").reads_red);
         let python = lk::ClientInfo { sdk: Sdk::Python as i32, ..lk::ClientInfo::default() };
         assert!(traits(&python, "").reads_red);
+    }
+
+    #[test]
+    fn idle_sections_stay_open_for_go() {
+        let stays = |sdk: Sdk| {
+            let client = lk::ClientInfo { sdk: sdk as i32, ..lk::ClientInfo::default() };
+            traits(&client, "").idle_stays_open
+        };
+        assert!(stays(Sdk::Go));
+        assert!(!stays(Sdk::Js) && !stays(Sdk::Python) && !stays(Sdk::Swift));
     }
 
     #[test]

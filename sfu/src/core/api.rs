@@ -195,6 +195,9 @@ pub struct ClientTraits {
     pub reads_red: bool,
     /// It has two connections: one to publish by, which it offers, and one to receive on, which we do.
     pub two_connections: bool,
+    /// A section that was inactive in two of our offers is of no use to it any more: those whose track
+    /// has gone are offered open, without a stream.
+    pub idle_stays_open: bool,
 }
 
 /// How long receivers hold pictures back, for smoothness or for speed.

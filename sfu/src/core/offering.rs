@@ -1,7 +1,8 @@
 //! Offers of our own: to clients that receive on a connection of its own, where the server offers.
 //!
 //! The first section carries data channels, the others one track each. A section whose track has gone
-//! is offered idle once before it takes another. There is one offer at a time, and no peer before its
+//! is offered idle once before it takes another: inactive, or open where inactive ones are not taken
+//! up again. There is one offer at a time, and no peer before its
 //! answer: only that says whose certificate to expect.
 
 use std::sync::Arc;
@@ -256,10 +257,12 @@ impl Room {
         let red = participant.client.reads_red
             && carried.is_none_or(|(_, track)| track.may_repeat)
             && slot.codec.name == "opus";
+        let open = participant.client.idle_stays_open;
         let stereo = carried.is_some_and(|(_, track)| track.info.announced.stereo);
         let section = OfferSection {
             codecs: payload_types(slot.codec, red, stereo),
             extensions: EXTENSIONS.to_vec(),
+            direction: if open { Direction::SendOnly } else { Direction::Inactive },
             ..section
         };
         let Some((sub, track)) = carried else { return section };

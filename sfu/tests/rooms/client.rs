@@ -60,6 +60,8 @@ pub struct Client {
     pub server_active: bool,
     pub reads_red: bool,
     pub has_video_codec: bool,
+    /// Cannot use sections again that were inactive.
+    pub idle_stays_open: bool,
     pub asks_again: bool,
     /// Asks at once, and again after this long, as browsers do after a round trip.
     pub asks_after: Option<Duration>,
@@ -134,6 +136,7 @@ impl Client {
             server_active: false,
             reads_red: false,
             has_video_codec: true,
+            idle_stays_open: false,
             asks_again: false,
             asks_after: None,
             asked: BTreeMap::new(),

@@ -163,6 +163,7 @@ impl World {
                 dtls_active: client.server_active,
                 reads_red: client.reads_red,
                 two_connections: client.receiver.is_some(),
+                idle_stays_open: client.idle_stays_open,
                 ..ClientTraits::default()
             },
         };

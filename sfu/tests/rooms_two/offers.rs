@@ -102,6 +102,29 @@ fn a_section_is_shown_idle_before_it_takes_another_track() {
 }
 
 #[test]
+fn a_section_stays_open_for_whoever_stops_inactive_ones() {
+    for stays in [true, false] {
+        let (mut world, _, patient, voice, _) = call(Crypto::Clear);
+        let guest = world.join_as("guest", Default::default(), |client| {
+            client.idle_stays_open = stays;
+        });
+        world.run_ms(500);
+        subscribe(&mut world, guest, &voice, false);
+        world.run_ms(500);
+        let offer = world.clients[guest].incoming().unwrap();
+        let idle: Vec<_> = offer.sections.iter().filter(|one| one.ssrcs.is_empty()).collect();
+        let open = if stays { Direction::SendOnly } else { Direction::Inactive };
+        // The first one carries data.
+        assert_eq!(idle[1..].iter().map(|one| one.direction).collect::<Vec<_>>(), [open]);
+        assert!(idle[1].msid.is_none());
+        let now = world.now;
+        let again = publish(&mut world, patient, Source::audio(now, "again", "", 3_000));
+        world.run_ms(1_000);
+        world.clients[guest].stream_of(&again).unwrap().check_whole();
+    }
+}
+
+#[test]
 fn an_offer_without_an_answer_ends_in_a_new_join() {
     let (mut world, doctor, patient, ..) = call(Crypto::Clear);
     world.run_ms(500);
