@@ -51,6 +51,13 @@ export class Foreign<Report> {
     return (await this.ask('report', {})).answer as Report;
   }
 
+  /** The end of its input lets it leave the room. */
+  async leave(): Promise<void> {
+    const gone = new Promise((resolve) => this.process.once('exit', resolve));
+    this.process.stdin!.end();
+    await gone;
+  }
+
   stop(): void {
     this.process.kill();
   }

@@ -49,23 +49,35 @@ type message struct {
 	Topic string `json:"topic"`
 }
 
-// What was received, by the identity of who sent it.
+// What is known of another participant, and what came of it since the start.
+type other struct {
+	Sid        string            `json:"sid"`
+	Name       string            `json:"name"`
+	Metadata   string            `json:"metadata"`
+	Attributes map[string]string `json:"attributes"`
+	Tracks     int               `json:"tracks"`
+	Muted      bool              `json:"muted"`
+	// Pictures that arrived whole, and packets of sound.
+	Frames int `json:"frames"`
+	Sounds int `json:"sounds"`
+}
+
+// By the identity of whom it is about.
 type report struct {
-	Participants map[string]string            `json:"participants"`
-	Metadata     map[string]string            `json:"metadata"`
-	Attributes   map[string]map[string]string `json:"attributes"`
-	Frames       map[string]int               `json:"frames"`
-	Keyframes    map[string]int               `json:"keyframes"`
-	Sounds       map[string]int               `json:"sounds"`
-	Codecs       map[string]string            `json:"codecs"`
-	Data         []message                    `json:"data"`
-	Events       []string                     `json:"events"`
-	Published    int                          `json:"published"`
+	Others     map[string]other  `json:"others"`
+	Keyframes  map[string]int    `json:"keyframes"`
+	Codecs     map[string]string `json:"codecs"`
+	Data       []message         `json:"data"`
+	Events     []string          `json:"events"`
+	Published  int               `json:"published"`
+	MayPublish bool              `json:"mayPublish"`
 }
 
 type participant struct {
 	mutex     sync.Mutex
 	seen      report
+	frames    map[string]int
+	sounds    map[string]int
 	room      *lksdk.Room
 	published []*lksdk.LocalTrackPublication
 	stop      chan struct{}
@@ -83,14 +95,13 @@ func run() error {
 	if len(os.Args) != 4 {
 		return errors.New("usage: participant URL TOKEN MEDIA")
 	}
-	it := &participant{folder: os.Args[3], seen: report{
-		Frames:    map[string]int{},
+	it := &participant{folder: os.Args[3], frames: map[string]int{}, sounds: map[string]int{}}
+	it.seen = report{
 		Keyframes: map[string]int{},
-		Sounds:    map[string]int{},
 		Codecs:    map[string]string{},
 		Data:      []message{},
 		Events:    []string{},
-	}}
+	}
 	room, err := lksdk.ConnectToRoomWithToken(os.Args[1], os.Args[2], it.callbacks())
 	if err != nil {
 		return err
@@ -133,7 +144,10 @@ func (it *participant) note(event string, who lksdk.Participant) {
 
 func (it *participant) callbacks() *lksdk.RoomCallback {
 	heard := lksdk.NewRoomCallback()
-	heard.OnDisconnected = func() { it.note("disconnected", nil) }
+	heard.OnDisconnectedWithReason = func(why lksdk.DisconnectionReason) {
+		it.note("disconnected", nil)
+		it.note(string(why), nil)
+	}
 	heard.OnReconnecting = func() { it.note("reconnecting", nil) }
 	heard.OnReconnected = func() { it.note("reconnected", nil) }
 	heard.OnParticipantConnected = func(who *lksdk.RemoteParticipant) { it.note("came", who) }
@@ -175,7 +189,7 @@ func (it *participant) receive(track *webrtc.TrackRemote, from string) {
 		it.mutex.Lock()
 		it.seen.Codecs[from+" "+track.Kind().String()] = track.Codec().MimeType
 		if !video {
-			it.seen.Sounds[from]++
+			it.sounds[from]++
 			it.mutex.Unlock()
 			continue
 		}
@@ -191,7 +205,7 @@ func (it *participant) receive(track *webrtc.TrackRemote, from string) {
 				whole = false
 			}
 			if packet.Marker && whole {
-				it.seen.Frames[from]++
+				it.frames[from]++
 			}
 		}
 		last = packet
@@ -241,15 +255,25 @@ func (it *participant) obey(asked command) (any, error) {
 func (it *participant) report() json.RawMessage {
 	it.mutex.Lock()
 	defer it.mutex.Unlock()
-	it.seen.Participants = map[string]string{}
-	it.seen.Metadata = map[string]string{}
-	it.seen.Attributes = map[string]map[string]string{}
-	for _, other := range it.room.GetRemoteParticipants() {
-		it.seen.Participants[other.Identity()] = other.Name()
-		it.seen.Metadata[other.Identity()] = other.Metadata()
-		it.seen.Attributes[other.Identity()] = other.Attributes()
+	it.seen.Others = map[string]other{}
+	for _, them := range it.room.GetRemoteParticipants() {
+		who := them.Identity()
+		seen := other{
+			Sid:        them.SID(),
+			Name:       them.Name(),
+			Metadata:   them.Metadata(),
+			Attributes: them.Attributes(),
+			Tracks:     len(them.TrackPublications()),
+			Frames:     it.frames[who],
+			Sounds:     it.sounds[who],
+		}
+		for _, track := range them.TrackPublications() {
+			seen.Muted = seen.Muted || track.Kind() == lksdk.TrackKindAudio && track.IsMuted()
+		}
+		it.seen.Others[who] = seen
 	}
 	it.seen.Published = len(it.room.LocalParticipant.TrackPublications())
+	it.seen.MayPublish = it.room.LocalParticipant.Permissions().GetCanPublish()
 	text, err := json.Marshal(it.seen)
 	if err != nil {
 		panic(err)
@@ -267,6 +291,7 @@ func (it *participant) publish() error {
 		return err
 	}
 	it.stop = make(chan struct{})
+	it.published = nil
 	kinds := []struct {
 		mime    string
 		rate    uint32

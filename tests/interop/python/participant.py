@@ -1,7 +1,8 @@
 """One participant on the Python SDK, driven by lines of JSON.
 
-    participant.py URL TOKEN
+    participant.py URL TOKEN [two]
 
+With "two" it keeps two connections, one for each direction, as older protocols have it.
 Standard input takes one command a line, standard output answers each with one line:
 
     {"do": "publish"}                          camera and microphone, both synthetic
@@ -11,7 +12,10 @@ Standard input takes one command a line, standard output answers each with one l
     {"do": "text", "text": "…", "topic": "…"}  a text stream
     {"do": "rpc", "to": "…", "method": "…", "payload": "…"}
     {"do": "attributes", "attributes": {…}}
-    {"do": "name", "name": "…"}
+    {"do": "metadata", "text": "…"}
+    {"do": "name", "text": "…"}
+    {"do": "resume"}                           loses its signal connection
+    {"do": "restart"}                          begins anew
     {"do": "report"}                           what was received since the start
     {"do": "leave"}                            also at the end of the input
 
@@ -26,8 +30,9 @@ import sys
 import time
 
 from livekit import rtc
+from livekit.rtc._proto.room_pb2 import SimulateScenarioKind as Scenario
 
-WIDTH, HEIGHT, FPS = 640, 360, 15
+WIDTH, HEIGHT, FPS = 320, 180, 15
 RATE, BLOCK = 48_000, 480
 
 
@@ -41,6 +46,7 @@ class Participant:
         self.sizes: dict[str, list[int]] = {}
         self.peaks: dict[str, int] = {}
         self.blocks: dict[str, int] = {}
+        self.loud: dict[str, int] = {}
         self.data: list[dict] = []
         self.texts: list[dict] = []
         self.events: list[str] = []
@@ -115,10 +121,13 @@ class Participant:
     async def _hear(self, who: str, track) -> None:
         async for event in rtc.AudioStream(track):
             self.blocks[who] = self.blocks.get(who, 0) + 1
-            self.peaks[who] = max(self.peaks.get(who, 0), max(event.frame.data))
+            peak = max(event.frame.data)
+            self.peaks[who] = max(self.peaks.get(who, 0), peak)
+            self.loud[who] = self.loud.get(who, 0) + (peak > 300)
 
-    async def join(self, url: str, token: str) -> None:
-        await self.room.connect(url, token, rtc.RoomOptions(auto_subscribe=True))
+    async def join(self, url: str, token: str, mode: str = "") -> None:
+        options = rtc.RoomOptions(auto_subscribe=True, single_peer_connection=mode != "two")
+        await self.room.connect(url, token, options)
 
         @self.room.local_participant.register_rpc_method("echo")
         async def _(call):
@@ -126,6 +135,9 @@ class Participant:
 
     async def publish(self) -> None:
         me = self.room.local_participant
+        for feed in self.feeds:
+            feed.cancel()
+        self.published = []
         video = rtc.VideoSource(WIDTH, HEIGHT)
         audio = rtc.AudioSource(RATE, 1)
         camera = rtc.LocalVideoTrack.create_video_track("camera", video)
@@ -170,6 +182,9 @@ class Participant:
             "participants": [p.identity for p in everyone],
             "names": {p.identity: p.name for p in everyone},
             "attributes": {p.identity: dict(p.attributes) for p in everyone},
+            "others": {p.identity: self._other(p) for p in everyone},
+            "mayPublish": self.room.local_participant.permissions.can_publish,
+            "published": len(self.room.local_participant.track_publications),
             "frames": self.frames,
             "sizes": self.sizes,
             "blocks": self.blocks,
@@ -177,6 +192,20 @@ class Participant:
             "data": self.data,
             "texts": self.texts,
             "events": self.events,
+        }
+
+    def _other(self, them) -> dict:
+        tracks = them.track_publications.values()
+        audio = rtc.TrackKind.KIND_AUDIO
+        return {
+            "sid": them.sid,
+            "name": them.name,
+            "metadata": them.metadata,
+            "attributes": dict(them.attributes),
+            "tracks": len(tracks),
+            "muted": any(track.muted for track in tracks if track.kind == audio),
+            "frames": self.frames.get(them.identity, 0),
+            "sounds": self.loud.get(them.identity, 0),
         }
 
     async def obey(self, command: dict):
@@ -204,7 +233,13 @@ class Participant:
             case "attributes":
                 await me.set_attributes(command["attributes"])
             case "name":
-                await me.set_name(command["name"])
+                await me.set_name(command["text"])
+            case "metadata":
+                await me.set_metadata(command["text"])
+            case "resume":
+                await self.room.simulate_scenario(Scenario.SIMULATE_SIGNAL_RECONNECT)
+            case "restart":
+                await self.room.simulate_scenario(Scenario.SIMULATE_FULL_RECONNECT)
             case "report":
                 return self.report()
             case other:
@@ -212,10 +247,10 @@ class Participant:
         return None
 
 
-async def main(url: str, token: str) -> None:
+async def main(url: str, token: str, mode: str = "") -> None:
     person = Participant()
     started = time.monotonic()
-    await person.join(url, token)
+    await person.join(url, token, mode)
     say({"joined": round(time.monotonic() - started, 3)})
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -241,4 +276,4 @@ def say(answer: dict) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    asyncio.run(main(*sys.argv[1:]))

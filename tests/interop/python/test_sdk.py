@@ -40,9 +40,10 @@ def token(identity: str, **grant) -> str:
 class Person:
     """A participant in a process of its own."""
 
-    def __init__(self, identity: str, **grant) -> None:
+    def __init__(self, identity: str, mode: str = "", **grant) -> None:
         script = Path(__file__).with_name("participant.py")
-        command = [sys.executable, str(script), URL.replace("http", "ws"), token(identity, **grant)]
+        url = URL.replace("http", "ws")
+        command = [sys.executable, str(script), url, token(identity, **grant), mode]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -90,8 +91,9 @@ class Sdk(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
+        # One connection for both directions, and one for each.
         cls.ann = Person("ann")
-        cls.bob = Person("bob")
+        cls.bob = Person("bob", "two")
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -113,7 +115,10 @@ class Sdk(unittest.TestCase):
             and report["blocks"].get(other, 0) >= blocks + 100
             and report["peaks"].get(other, 0) > 1_000
         )
-        eventually(lambda: wanted(person.report()))
+        try:
+            eventually(lambda: wanted(person.report()))
+        except AssertionError as error:
+            raise AssertionError(f"{other}: {before}, then {person.report()}") from error
 
     def test_2_data(self) -> None:
         for n in range(50):
@@ -140,7 +145,7 @@ class Sdk(unittest.TestCase):
 
     def test_4_name_and_attributes_are_answered_at_once(self) -> None:
         # Without an answer to the request the SDK waits for five seconds.
-        for change in ({"do": "attributes", "attributes": {"mood": "fine"}}, {"do": "name", "name": "Ann"}):
+        for change in ({"do": "attributes", "attributes": {"mood": "fine"}}, {"do": "name", "text": "Ann"}):
             answer = self.ann.do(change.pop("do"), **change)
             self.assertTrue(answer["ok"], answer)
             self.assertLess(answer["took"], 2)
