@@ -105,6 +105,7 @@ fn translate(session: u64, event: SessionEvent) -> Option<Tell> {
         | SessionEvent::SubscribedQuality { .. }
         | SessionEvent::StreamState { .. }
         | SessionEvent::Quality(_)
+        | SessionEvent::DataTrack(_)
         | SessionEvent::Room(_) => None,
     }
 }

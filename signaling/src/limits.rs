@@ -26,6 +26,8 @@ pub const DATA: usize = 60_000;
 pub const TRACK_IDS: usize = 1_000;
 /// Layers or codecs of one announced track.
 pub const RUNGS: usize = 16;
+/// What a data track says of its frames, bytes.
+pub const DATA_FORMAT: usize = 4 * 1024;
 /// Messages that are no protobuf before the session ends.
 pub const MALFORMED: u32 = 50;
 /// Events that wait for one session.

@@ -388,6 +388,7 @@ mod tests {
             grant: Grant::default(),
             state,
             tracks: Vec::new(),
+            data_tracks: Vec::new(),
             joined_at_ms: 0,
             version: 1,
         }

@@ -374,7 +374,7 @@ impl Session {
         self.tell(Tell::RoomUpdate(lk::RoomUpdate { room: Some(convert::room(room)) }));
         self.fresh_token();
         if let Some(state) = self.opening.sync_state.take() {
-            self.ask(convert::sync_state(state));
+            self.synchronise(state);
         }
         if let Some(offer) = self.opening.offer.take() {
             self.offer(offer);
@@ -411,7 +411,12 @@ impl Session {
             | Refusal::NoTrack
             | Refusal::LimitExceeded
             | Refusal::BadOffer
-            | Refusal::Draining => (LeaveReason::JoinFailure, Action::Disconnect),
+            | Refusal::Draining
+            | Refusal::Encrypted
+            | Refusal::InvalidHandle
+            | Refusal::DuplicateHandle
+            | Refusal::InvalidName
+            | Refusal::DuplicateName => (LeaveReason::JoinFailure, Action::Disconnect),
         };
         self.leave(reason, action);
     }

@@ -56,7 +56,7 @@ impl Show {
             encoding.payload_type = payload_type;
         }
         let mut announced = world.clients[patient].publish(source);
-        let codec = AnnouncedCodec { codec: codec.into(), cid: "cam".into(), layer_mode: 0 };
+        let codec = AnnouncedCodec { codec: codec.into(), cid: "cam".into(), ..Default::default() };
         announced.codecs.push(codec);
         announced.layers = ladder(&recording);
         world.request(patient, Request::AddTrack(Box::new(announced)));

@@ -270,6 +270,7 @@ fn fact(room: &str, identity: &str, state: ParticipantState) -> Fact {
         grant: Grant::default(),
         state,
         tracks: Vec::new(),
+        data_tracks: Vec::new(),
         joined_at_ms: 0,
         version: 1,
     };

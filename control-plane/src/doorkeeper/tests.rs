@@ -50,6 +50,7 @@ fn fact(room: &str, identity: &str, state: ParticipantState, tracks: &[(Source, 
         grant: Grant::default(),
         state,
         tracks: tracks.iter().map(|(source, muted)| track(*source, *muted)).collect(),
+        data_tracks: Vec::new(),
         joined_at_ms: 0,
         version: 1,
     };

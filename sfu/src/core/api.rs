@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use events::{
-    Event, NodeEvent, QualityLevel, Refusal, RoomInfo, RoomSnapshot, SessionEvent, Speaker, Stay,
+    DataHandle, DataTrackEvent, Event, NodeEvent, QualityLevel, Refusal, RoomInfo, RoomSnapshot,
+    SessionEvent, Speaker, Stay, Unreceived,
 };
 
 /// A value that must never reach a log, a metric or a URL: no `Display`, and `Debug` shows `…`.
@@ -129,6 +130,8 @@ pub enum DataChannelKind {
     Reliable,
     /// `_lossy`: unordered, sent once.
     Lossy,
+    /// `_data_track`: unordered, sent once; the packets of data tracks.
+    Track,
 }
 
 /// The rights of a participant.
@@ -297,7 +300,7 @@ pub struct LayerInfo {
 }
 
 /// A codec that the publisher announced for a track.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnouncedCodec {
     /// Name without `video/`, as sent.
     pub codec: String,
@@ -305,6 +308,10 @@ pub struct AnnouncedCodec {
     pub cid: String,
     /// How the layers are carried, as the door's protocol numbers it.
     pub layer_mode: i32,
+    /// Section of the publisher's offer that carries it as a backup; empty while none does.
+    pub mid: String,
+    /// Its rungs as a backup, any order; the first codec's are the track's.
+    pub layers: Vec<LayerInfo>,
 }
 
 /// A publisher announces a track before its offer carries it.
@@ -363,6 +370,28 @@ pub struct TrackInfo {
     pub announced: AddTrack,
 }
 
+/// A track of data frames, as its publisher announces it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataTrack {
+    /// What its packets name it by on the way from the publisher; never 0.
+    pub handle: u16,
+    /// Unique among the publisher's data tracks.
+    pub name: Private<String>,
+    /// Encryption of its frames, as the door's protocol numbers it (0 = none).
+    pub encryption: i32,
+    /// What its frames are like, in the words of the door's protocol; passed on as it is.
+    pub format: bytes::Bytes,
+}
+
+/// A published data track as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataTrackInfo {
+    /// Its id.
+    pub sid: TrackSid,
+    /// The announcement.
+    pub announced: DataTrack,
+}
+
 /// Life of a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParticipantState {
@@ -412,6 +441,8 @@ pub struct ParticipantInfo {
     pub state: ParticipantState,
     /// Its tracks.
     pub tracks: Vec<TrackInfo>,
+    /// Its data tracks.
+    pub data_tracks: Vec<DataTrackInfo>,
     /// Wall clock at the join, milliseconds since 1970.
     pub joined_at_ms: i64,
     /// Change counter.
@@ -493,9 +524,23 @@ pub enum Request {
         /// Changed attributes.
         attributes: Private<BTreeMap<String, String>>,
     },
+    /// Publish a data track; answered by [`DataTrackEvent::Published`] or
+    /// [`DataTrackEvent::Refused`].
+    PublishDataTrack(Box<DataTrack>),
+    /// Take a data track back; answered by [`DataTrackEvent::Unpublished`] or
+    /// [`DataTrackEvent::Unknown`].
+    UnpublishDataTrack {
+        /// Its handle.
+        handle: u16,
+    },
+    /// Subscribe to or unsubscribe from data tracks; answered by [`DataTrackEvent::Handles`].
+    SubscribeData {
+        /// Which, and whether each is wanted.
+        tracks: Vec<(TrackSid, bool)>,
+    },
     /// What a resuming client believes.
     SyncState {
-        /// Tracks it believes it publishes (an unknown one forces a new join).
+        /// Tracks it believes it publishes, data tracks too (an unknown one forces a new join).
         published: Vec<TrackSid>,
         /// Subscriptions: with auto-subscribe the unwanted, without it the wanted.
         subscription: Option<(Vec<TrackSid>, bool)>,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng as _;
 
-use super::api::{AddTrack, LeaveReason, MediaKind, SessionEvent, TrackSid};
+use super::api::{AddTrack, LeaveReason, MediaKind, SessionEvent, TrackSid, Unreceived};
 use super::context::Context;
 use super::ice::Credentials;
 use super::link::Link;
@@ -398,7 +398,7 @@ impl Room {
                 subscription.unreadable = true;
                 let failed = SessionEvent::SubscriptionFailed {
                     track: subscription.sid.clone(),
-                    codec: true,
+                    why: Unreceived::Codec,
                 };
                 ctx.tell(participant.session, failed);
             }
@@ -436,6 +436,9 @@ impl Room {
             version: participant.negotiation.version,
         };
         let sdp = sdp::write_answer(offer, &local, fills);
+        // Whose tracks the answer carries must be known before.
+        self.tell_news_to(ctx, key);
+        let Some(participant) = self.participants.get(key) else { return };
         let split = participant.links.split;
         let carried = participant.subscriptions.iter().filter(|_| !split);
         let carried = carried.filter_map(|(_, subscription)| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
 
-use super::api::{LeaveReason, MediaKind, SessionEvent, TrackSid};
+use super::api::{LeaveReason, MediaKind, SessionEvent, TrackSid, Unreceived};
 use super::context::Context;
 use super::ice::Credentials;
 use super::link::{Link, Way};
@@ -204,6 +204,8 @@ impl Room {
         };
         let sdp = sdp::write_lite_offer(&local, &sections);
         let credentials = credentials.clone();
+        // Whose tracks the offer carries must be known before.
+        self.tell_news_to(ctx, key);
         if let Some(participant) = self.participants.get_mut(key) {
             participant.negotiation.offering.credentials = Some(credentials);
         }
@@ -374,7 +376,7 @@ impl Room {
 }
 
 fn failed(sub: &Subscription) -> SessionEvent {
-    SessionEvent::SubscriptionFailed { track: sub.sid.clone(), codec: true }
+    SessionEvent::SubscriptionFailed { track: sub.sid.clone(), why: Unreceived::Codec }
 }
 
 fn empty_section(kind: SectionKind, mid: &str) -> OfferSection {

@@ -1,6 +1,6 @@
 //! One person's presence in a room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub(super) struct Participant {
     pub(super) joined_at_ms: i64,
     /// Change counter.
     pub(super) version: u32,
+    /// Up to where it knows what the room's bulletin tells.
+    pub(super) news_to: u64,
     /// Its newest signal session, while there is one.
     pub(super) session: Option<SessionKey>,
     /// Its peers; made at the first offers and answers.
@@ -98,6 +100,8 @@ pub(super) struct Wants {
     pub(super) automatic: bool,
     /// Said of single tracks.
     pub(super) said: BTreeMap<TrackSid, bool>,
+    /// Data tracks that it asked for.
+    pub(super) data: BTreeSet<TrackSid>,
     /// Settings of single tracks; they outlive a subscription.
     pub(super) settings: BTreeMap<TrackSid, Wish>,
     /// Before anything was said of a track.
@@ -175,6 +179,7 @@ impl Participant {
             state: ParticipantState::Joined,
             joined_at_ms: now_ms,
             version: 1,
+            news_to: 0,
             session: Some(join.session),
             links: Links { split: join.client.two_connections, ..Links::default() },
             negotiation: Negotiation::default(),
@@ -184,6 +189,7 @@ impl Participant {
             wants: Wants {
                 automatic: join.auto_subscribe,
                 said: BTreeMap::new(),
+                data: BTreeSet::new(),
                 settings: BTreeMap::new(),
                 initial: Wish::initial(join.adaptive_stream),
                 settling: Settling::default(),

@@ -303,12 +303,15 @@ impl Peer {
 
     fn receive_clear<'d>(&mut self, now: Instant, data: &[u8]) -> Received<'d> {
         match data {
-            [CLEAR_DATA, kind @ (0 | 1), payload @ ..] => {
+            [CLEAR_DATA, kind @ 0..=2, payload @ ..] => {
                 self.authenticated(now);
                 self.counters.messages_in += 1;
                 let payload = Bytes::copy_from_slice(payload);
-                let kind =
-                    if *kind == 0 { DataChannelKind::Reliable } else { DataChannelKind::Lossy };
+                let kind = match kind {
+                    0 => DataChannelKind::Reliable,
+                    1 => DataChannelKind::Lossy,
+                    _ => DataChannelKind::Track,
+                };
                 self.events.push_back(PeerEvent::Data { kind, payload });
                 Received::Handled
             }
@@ -504,6 +507,7 @@ impl Peer {
                 let kind = match kind {
                     DataChannelKind::Reliable => 0,
                     DataChannelKind::Lossy => 1,
+                    DataChannelKind::Track => 2,
                 };
                 self.send_clear(&[&[CLEAR_DATA, kind], payload]);
             }

@@ -1,6 +1,6 @@
 //! What a participant's peers tell, and what follows from it in the room.
 
-use super::api::{LeaveReason, Path};
+use super::api::{DataChannelKind, LeaveReason, Path};
 use super::context::Context;
 use super::link::Way;
 use super::peer::{CloseReason, PeerEvent};
@@ -74,6 +74,9 @@ impl Room {
             // What it opens on a way of its own only leads to us.
             PeerEvent::ChannelOpen(kind) if way == Way::Down => self.channel_open(ctx, key, kind),
             PeerEvent::ChannelOpen(_) => {}
+            PeerEvent::Data { kind: DataChannelKind::Track, payload } => {
+                self.data_packet(ctx, key, payload);
+            }
             PeerEvent::Data { kind, payload } => self.data(ctx, key, kind, &payload),
             // Clients of the protocols we serve speak on the two labels only.
             PeerEvent::OtherData { label: _, payload: _ } => ctx.counters.data_dropped += 1,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::api::{
     AddTrack, LeaveReason, MediaKind, ParticipantUpdate, Private, Profile, Refusal, Request,
-    SessionEvent, Source, TrackInfo, TrackSid,
+    SessionEvent, Source, TrackInfo, TrackSid, Unreceived,
 };
 use super::context::Context;
 use super::layers::Wish;
@@ -56,6 +56,9 @@ impl Room {
             Request::UpdateProfile { request_id, name, metadata, attributes } => {
                 self.update_profile(ctx, key, request_id, name, metadata, attributes);
             }
+            Request::PublishDataTrack(track) => self.publish_data_track(ctx, key, *track),
+            Request::UnpublishDataTrack { handle } => self.unpublish_data_track(ctx, key, handle),
+            Request::SubscribeData { tracks } => self.subscribe_data(ctx, key, tracks),
             Request::SyncState { published, subscription, disabled, received } => {
                 let unknown = published.iter().any(|sid| !self.knows_published(key, sid));
                 if unknown {
@@ -159,7 +162,8 @@ impl Room {
         let track = self.by_sid(&sid);
         let Some(participant) = self.participants.get_mut(key) else { return };
         if track.is_none() && want {
-            let failed = SessionEvent::SubscriptionFailed { track: sid.clone(), codec: false };
+            let failed =
+                SessionEvent::SubscriptionFailed { track: sid.clone(), why: Unreceived::NoTrack };
             ctx.tell(participant.session, failed);
         }
         // What was said of a track that is not there (yet) is remembered, within reason.
@@ -216,6 +220,7 @@ impl Room {
         for track in self.tracks_of(key) {
             self.reconcile_all(ctx, track);
         }
+        self.reconcile_data(ctx);
     }
 
     /// Applies the settings and permissions that have waited long enough.
@@ -292,7 +297,9 @@ impl Room {
         let published =
             self.tracks.iter().any(|(_, track)| track.owner == key && track.info.sid == *sid);
         let pending = self.participants.get(key).map(|other| &other.negotiation.pending);
-        published || pending.is_some_and(|pending| pending.iter().any(|other| other.sid == *sid))
+        published
+            || self.data_tracks.owns(key, sid)
+            || pending.is_some_and(|pending| pending.iter().any(|other| other.sid == *sid))
     }
 
     /// A resuming client says what it wants. With auto-subscribe it lists what it does not want.

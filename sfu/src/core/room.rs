@@ -12,8 +12,10 @@ use super::api::{
 };
 use super::context::Context;
 use super::data::Mailbox;
+use super::data_tracks::DataTracks;
 use super::link::{Route, Way};
 use super::participant::Participant;
+use super::presence::Bulletin;
 use super::quality::WINDOW;
 use super::track::Track;
 
@@ -35,6 +37,8 @@ pub(super) struct Room {
     pub(super) participants: Slab<Participant>,
     /// Everything published in it.
     pub(super) tracks: Slab<Track>,
+    /// Data tracks published in it.
+    pub(super) data_tracks: DataTracks,
     /// Reliable messages kept for those who come late.
     pub(super) mailbox: Mailbox,
     /// Number of the next subscription.
@@ -73,6 +77,8 @@ pub(super) struct Room {
     visited: bool,
     empty_since: Option<Instant>,
     info_told: (Instant, u32, bool),
+    /// Changes of participants that not everybody knows of yet.
+    pub(super) bulletin: Bulletin,
 }
 
 impl Room {
@@ -84,6 +90,7 @@ impl Room {
             index,
             participants: Slab::new(),
             tracks: Slab::new(),
+            data_tracks: DataTracks::default(),
             mailbox: Mailbox::default(),
             order: 0,
             deadline: None,
@@ -108,6 +115,7 @@ impl Room {
             visited: false,
             empty_since: Some(ctx.now),
             info_told: (ctx.now, 0, false),
+            bulletin: Bulletin::default(),
         };
         ctx.report(room.key, NodeEvent::RoomStarted { info: room.info() });
         room.plan();
@@ -166,13 +174,14 @@ impl Room {
         let others = self.visible();
         let mut participant = Participant::new(ctx.now, ctx.unix_ms(), sid, join);
         participant.data.waiting_from = self.mailbox.next();
+        participant.news_to = self.bulletin.end();
         let key = self.participants.insert(participant);
         ctx.routes.sessions.insert(join.session, self.route(key, Way::Down));
         (self.empty_since, self.visited) = (None, true);
         let Some(me) = self.info_of(key) else { return };
         let room = self.info();
         ctx.tell(Some(join.session), SessionEvent::Joined { room, me, others });
-        self.tell_others(ctx, key, false);
+        self.spread(ctx, key);
         for track in self.track_keys() {
             self.reconcile(ctx, key, track);
         }
@@ -195,6 +204,7 @@ impl Room {
         if let Some(old) = participant.session.replace(resume.session) {
             ctx.routes.sessions.remove(&old);
         }
+        participant.news_to = self.bulletin.end();
         ctx.routes.sessions.insert(resume.session, route);
         participant.negotiation.forget_question();
         if participant.was_active() {
@@ -204,6 +214,7 @@ impl Room {
         let last_data_sequence = participant.data.last_sequence;
         let event = SessionEvent::Resumed { last_data_sequence, room, participants: everyone };
         ctx.tell(Some(resume.session), event);
+        self.repeat_handles(ctx, key);
         self.offer_again(ctx, key);
         self.repeat_demand(ctx, key);
         self.repeat_quality(ctx, key);
@@ -230,9 +241,11 @@ impl Room {
         info.state = ParticipantState::Disconnected(reason);
         info.version += 1;
         info.tracks.clear();
+        info.data_tracks.clear();
         for track in self.tracks_of(key) {
             self.end_track(track);
         }
+        self.data_tracks.forget(key);
         let Some(participant) = self.participants.try_remove(key) else { return };
         if let Some(stay) = participant.tally.stay() {
             let identity = participant.profile.identity.clone();
@@ -249,11 +262,7 @@ impl Room {
         }
         ctx.routes.forget(self.route(key, Way::Down));
         ctx.tell(participant.session, SessionEvent::Left { reason, resume: false });
-        if !info.profile_is_hidden() {
-            for (_, other) in &self.participants {
-                ctx.tell(other.session, SessionEvent::Participants(vec![info.clone()]));
-            }
-        }
+        self.spread_end(ctx, key, (!info.grant.hidden).then_some(&info));
         ctx.report(self.key, NodeEvent::Participant { info });
         if self.participants.is_empty() {
             self.empty_since = Some(ctx.now);
@@ -335,6 +344,9 @@ impl Room {
                 ctx.tell(session, SessionEvent::TrackUnpublished { track: sid });
             }
         }
+        if !grant.publish_data {
+            self.end_data_tracks(ctx, key);
+        }
         ctx.tell(session, SessionEvent::GrantChanged(grant));
         if vanishes {
             self.vanish(ctx, key);
@@ -346,6 +358,7 @@ impl Room {
         for track in self.tracks_of(key) {
             self.reconcile_all(ctx, track);
         }
+        self.reconcile_data(ctx);
     }
 
     /// A participant is hidden from now on: for the others it leaves.
@@ -357,28 +370,8 @@ impl Room {
         info.state = ParticipantState::Disconnected(LeaveReason::ParticipantRemoved);
         info.grant.hidden = false;
         info.tracks.clear();
-        for (_, other) in self.participants.iter().filter(|(other, _)| *other != key) {
-            ctx.tell(other.session, SessionEvent::Participants(vec![info.clone()]));
-        }
-    }
-
-    /// A participant changed: its version rises, and all who may see it are told, itself included.
-    pub(super) fn announce(&mut self, ctx: &mut Context<'_>, key: usize) {
-        if let Some(participant) = self.participants.get_mut(key) {
-            participant.version += 1;
-        }
-        self.tell_others(ctx, key, true);
-    }
-
-    fn tell_others(&self, ctx: &mut Context<'_>, key: usize, itself: bool) {
-        let Some(info) = self.info_of(key) else { return };
-        for (other, listener) in &self.participants {
-            let sees = other != key && !info.profile_is_hidden() || other == key && itself;
-            if sees {
-                ctx.tell(listener.session, SessionEvent::Participants(vec![info.clone()]));
-            }
-        }
-        ctx.report(self.key, NodeEvent::Participant { info });
+        info.data_tracks.clear();
+        self.spread_end(ctx, key, Some(&info));
     }
 
     /// A participant by identity.
@@ -407,6 +400,7 @@ impl Room {
             grant: participant.grant.clone(),
             state: participant.state,
             tracks: tracks.map(|(_, track)| track.info.clone()).collect(),
+            data_tracks: self.data_tracks.of(key),
             joined_at_ms: participant.joined_at_ms,
             version: participant.version,
         })
@@ -482,6 +476,9 @@ impl Room {
         if self.info_due().is_some_and(|at| at <= ctx.now) {
             self.tell_facts(ctx);
         }
+        if self.news_due().is_some_and(|at| at <= ctx.now) {
+            self.tell_news(ctx);
+        }
         if self.empty_at().is_some_and(|at| at <= ctx.now) {
             self.close(ctx, LeaveReason::RoomClosed);
         }
@@ -489,8 +486,10 @@ impl Room {
 
     fn info_due(&self) -> Option<Instant> {
         let (at, participants, recording) = self.info_told;
+        // Whoever is being recorded is to know it at once.
+        let at = if recording == self.recording() { at + INFO_DISTANCE } else { at };
         let changed = participants != self.counted() || recording != self.recording();
-        (changed && !self.participants.is_empty()).then(|| at + INFO_DISTANCE)
+        (changed && !self.participants.is_empty()).then_some(at)
     }
 
     fn empty_at(&self) -> Option<Instant> {
@@ -501,7 +500,7 @@ impl Room {
     /// When [`Self::lifecycle`] has something to do.
     pub(super) fn lifecycle_due(&self) -> Option<Instant> {
         let leaving = self.participants.iter().filter_map(|(_, other)| other.presence.leave_at);
-        leaving.chain(self.info_due()).chain(self.empty_at()).min()
+        leaving.chain(self.info_due()).chain(self.news_due()).chain(self.empty_at()).min()
     }
 
     /// Sessions that are attached, for when the room ends in a hurry.
@@ -513,11 +512,4 @@ impl Room {
 /// Whether it takes one of the room's places.
 const fn counts(participant: &Participant) -> bool {
     !participant.grant.hidden && !participant.grant.recorder
-}
-
-impl ParticipantInfo {
-    /// Others must not see it.
-    const fn profile_is_hidden(&self) -> bool {
-        self.grant.hidden
-    }
 }

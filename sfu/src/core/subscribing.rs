@@ -25,6 +25,15 @@ impl Room {
         let wanted = person.grant.subscribe && person.wants.track(&sid) && !owner.grant.hidden;
         let allowed = owner.audience.admits(person, &sid);
         let before = person.subscription_of(track);
+        if !allowed && (wanted || before.is_some()) {
+            // Of people that a client does not know it is told nothing.
+            self.tell_news_to(ctx, subscriber);
+        }
+        let Some(person) = self.participants.get(subscriber) else { return };
+        let Some(owner) = self.tracks.get(track).and_then(|t| self.participants.get(t.owner))
+        else {
+            return;
+        };
         let (session, publisher) = (person.session, owner.sid.clone());
         let told =
             SessionEvent::SubscriptionAllowed { participant: publisher, track: sid, allowed };

@@ -99,6 +99,8 @@ pub struct Client {
     pub carried: BTreeMap<String, TrackSid>,
     pub answer: Option<Description>,
     pub data: Vec<(DataChannelKind, String)>,
+    /// Of data tracks.
+    pub packets: Vec<Bytes>,
     pub ended: Option<(LeaveReason, bool)>,
     pub feedback: u64,
     pub feedback_packets: u64,
@@ -166,6 +168,7 @@ impl Client {
             carried: BTreeMap::new(),
             answer: None,
             data: Vec::new(),
+            packets: Vec::new(),
             ended: None,
             feedback: 0,
             feedback_packets: 0,
@@ -426,7 +429,9 @@ impl Client {
                 peer.handle_timeout(now);
             }
             while let Some(event) = peer.poll_event() {
-                if let PeerEvent::Data { kind, payload } = event {
+                if let PeerEvent::Data { kind: DataChannelKind::Track, payload } = event {
+                    self.packets.push(payload);
+                } else if let PeerEvent::Data { kind, payload } = event {
                     self.data.push((kind, String::from_utf8_lossy(&payload).into_owned()));
                 }
             }

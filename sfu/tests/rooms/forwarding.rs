@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bedside_sfu::core::api::{ParticipantState, Request, SessionEvent, TrackSid};
+use bedside_sfu::core::api::{ParticipantState, Request, SessionEvent, TrackSid, Unreceived};
 use bedside_sfu::core::peer::Crypto;
 
 use crate::source::Source;
@@ -298,7 +298,7 @@ fn a_client_without_the_codec_is_told() {
     let now = world.now;
     let face = publish(&mut world, patient, Source::video(now, "cam", "", 2_000, &[]));
     world.run_ms(5_000);
-    let failed = |event: &SessionEvent| matches!(event, SessionEvent::SubscriptionFailed { track, codec: true } if *track == face);
+    let failed = |event: &SessionEvent| matches!(event, SessionEvent::SubscriptionFailed { track, why: Unreceived::Codec } if *track == face);
     assert_eq!(world.told(doctor, failed), 1);
     let asked = world.told(doctor, |event| matches!(event, SessionEvent::SectionsNeeded { .. }));
     assert!(asked <= 1, "{asked}: sections would not help");
@@ -385,7 +385,7 @@ fn every_codec_passes_and_switches_layers() {
             encoding.payload_type = payload_type;
         }
         let mut announced = world.clients[patient].publish(source);
-        let codec = AnnouncedCodec { codec: name.into(), cid: "cam".into(), layer_mode: 0 };
+        let codec = AnnouncedCodec { codec: name.into(), cid: "cam".into(), ..Default::default() };
         announced.codecs.push(codec);
         world.request(patient, Request::AddTrack(Box::new(announced)));
         world.offer(patient);

@@ -19,6 +19,8 @@ mod bandwidth;
 mod client;
 #[path = "../rooms/data.rs"]
 mod data;
+#[path = "../rooms/data_tracks.rs"]
+mod data_tracks;
 #[path = "../rooms/dynacast.rs"]
 mod dynacast;
 #[path = "../rooms/forwarding.rs"]
@@ -37,6 +39,8 @@ mod people;
 mod picture;
 #[path = "../rooms/pipe.rs"]
 mod pipe;
+#[path = "../rooms/presence.rs"]
+mod presence;
 #[path = "../rooms/quality.rs"]
 mod quality;
 #[path = "../rooms/receiver.rs"]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
-    Command, LeaveReason, ParticipantState, Request, SessionEvent, TrackSid,
+    Command, LeaveReason, ParticipantState, Request, SessionEvent, TrackSid, Unreceived,
 };
 use bedside_sfu::core::peer::Crypto;
 use bedside_sfu::core::sdp::Direction;
@@ -61,7 +61,7 @@ fn a_section_that_cannot_be_read_is_told_once_and_given_up() {
     world.run_ms(1_000);
     let failed = |world: &World| {
         world.told(doctor, |event| {
-            matches!(event, SessionEvent::SubscriptionFailed { track, codec: true } if *track == face)
+            matches!(event, SessionEvent::SubscriptionFailed { track, why: Unreceived::Codec } if *track == face)
         })
     };
     assert_eq!(failed(&world), 1);

@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
-    AddTrack, AnnouncedCodec, Grant, LayerInfo, LeaveReason, MediaKind, ParticipantInfo,
-    ParticipantSid, ParticipantState, Private, Quality, QualityLevel, Refusal, Request, RoomInfo,
-    Source, Speaker, TrackInfo, TrackPermission, TrackSid,
+    AddTrack, AnnouncedCodec, DataHandle, DataTrack, DataTrackInfo, Grant, LayerInfo, LeaveReason,
+    MediaKind, ParticipantInfo, ParticipantSid, ParticipantState, Private, Quality, QualityLevel,
+    Refusal, Request, RoomInfo, Source, Speaker, TrackInfo, TrackPermission, TrackSid,
 };
 use livekit_protocol as lk;
 use livekit_protocol::AudioTrackFeature;
 use livekit_protocol::request_response::Reason;
+use prost::Message as _;
 
 use crate::limits;
 
@@ -34,6 +35,7 @@ pub fn participant(info: &ParticipantInfo) -> lk::ParticipantInfo {
         identity: profile.identity.reveal().clone(),
         state: state as i32,
         tracks: info.tracks.iter().map(track).collect(),
+        data_tracks: info.data_tracks.iter().map(data_track_info).collect(),
         metadata: profile.metadata.reveal().clone(),
         joined_at: info.joined_at_ms / 1_000,
         joined_at_ms: info.joined_at_ms,
@@ -286,7 +288,12 @@ pub const fn refusal_reason(refusal: Refusal) -> Reason {
         Refusal::NotAllowed => Reason::NotAllowed,
         Refusal::RoomFull | Refusal::LimitExceeded => Reason::LimitExceeded,
         Refusal::BadOffer => Reason::InvalidRequest,
+        Refusal::Encrypted => Reason::NotAllowed,
         Refusal::Draining => Reason::UnclassifiedError,
+        Refusal::InvalidHandle => Reason::InvalidHandle,
+        Refusal::DuplicateHandle => Reason::DuplicateHandle,
+        Refusal::InvalidName => Reason::InvalidName,
+        Refusal::DuplicateName => Reason::DuplicateName,
     }
 }
 
@@ -328,6 +335,7 @@ pub fn add_track(request: lk::AddTrackRequest) -> Option<AddTrack> {
             codec: codec.codec,
             cid: codec.cid,
             layer_mode: codec.video_layer_mode,
+            ..AnnouncedCodec::default()
         });
     }
     Some(AddTrack {
@@ -410,9 +418,77 @@ pub fn subscription_permission(permission: lk::SubscriptionPermission) -> Reques
     }
 }
 
+/// A data track that a client announces.
+pub fn data_track(request: lk::PublishDataTrackRequest) -> Result<DataTrack, Refusal> {
+    let handle = u16::try_from(request.pub_handle).map_err(|_| Refusal::InvalidHandle)?;
+    let format = lk::DataTrackInfo {
+        frame_encoding: request.frame_encoding,
+        schema: request.schema,
+        ..lk::DataTrackInfo::default()
+    };
+    if request.name.len() > limits::NAME {
+        return Err(Refusal::InvalidName);
+    }
+    if format.encoded_len() > limits::DATA_FORMAT {
+        return Err(Refusal::LimitExceeded);
+    }
+    Ok(DataTrack {
+        handle,
+        name: Private::new(request.name),
+        encryption: request.encryption,
+        format: format.encode_to_vec().into(),
+    })
+}
+
+/// An announced data track, echoed in a refusal.
+pub fn echo_data_track(track: &DataTrack) -> lk::PublishDataTrackRequest {
+    lk::PublishDataTrackRequest {
+        pub_handle: track.handle.into(),
+        name: track.name.reveal().clone(),
+        encryption: track.encryption,
+        ..lk::PublishDataTrackRequest::default()
+    }
+}
+
+/// A published data track.
+pub fn data_track_info(info: &DataTrackInfo) -> lk::DataTrackInfo {
+    let track = &info.announced;
+    // These are our own words: they can be read.
+    let format = lk::DataTrackInfo::decode(track.format.clone()).unwrap_or_default();
+    lk::DataTrackInfo {
+        pub_handle: track.handle.into(),
+        sid: info.sid.0.to_string(),
+        name: track.name.reveal().clone(),
+        encryption: track.encryption,
+        ..format
+    }
+}
+
+/// What the packets of data tracks are named by.
+pub fn data_handles(handles: &[DataHandle]) -> lk::DataTrackSubscriberHandles {
+    let named = handles.iter().map(|named| {
+        let track = lk::data_track_subscriber_handles::PublishedDataTrack {
+            publisher_identity: named.identity.reveal().clone(),
+            publisher_sid: named.participant.0.to_string(),
+            track_sid: named.track.0.to_string(),
+        };
+        (named.handle.into(), track)
+    });
+    lk::DataTrackSubscriberHandles { sub_handles: named.collect() }
+}
+
+/// Wanted or unwanted data tracks.
+pub fn data_subscription(update: lk::UpdateDataSubscription) -> Request {
+    let updates = update.updates.into_iter().take(limits::TRACK_IDS);
+    let tracks = updates.map(|update| (TrackSid(update.track_sid.into()), update.subscribe));
+    Request::SubscribeData { tracks: tracks.collect() }
+}
+
 /// What a resuming client believes.
 pub fn sync_state(state: lk::SyncState) -> Request {
     let published = state.publish_tracks.into_iter().filter_map(|p| p.track).map(|t| t.sid);
+    let data = state.publish_data_tracks.into_iter().filter_map(|p| p.info).map(|t| t.sid);
+    let published = published.chain(data);
     let received = state.datachannel_receive_states.into_iter().take(limits::TRACK_IDS);
     Request::SyncState {
         published: sids(published),

@@ -61,7 +61,7 @@ fn an_announcement_keeps_everything_the_engine_needs() {
     assert_eq!(track.codecs[0].cid, "cid-1");
     assert_eq!(
         track.codecs[1],
-        AnnouncedCodec { codec: "vp8".into(), cid: String::new(), layer_mode: 0 }
+        AnnouncedCodec { codec: "vp8".into(), ..AnnouncedCodec::default() }
     );
     assert_eq!((track.backup_of, track.backup_codec_policy), (None, 2));
 }
@@ -139,6 +139,7 @@ fn a_participant_carries_state_rights_and_tracks() {
         grant,
         state: ParticipantState::Active,
         tracks: vec![published()],
+        data_tracks: Vec::new(),
         joined_at_ms: 1_234_567,
         version: 9,
     };

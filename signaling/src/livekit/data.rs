@@ -38,11 +38,15 @@ const MAX_RECEIVERS: usize = 1_000;
 /// Makes a message from a client's channel ready to be relayed; `None` drops it: it is malformed,
 /// or its kind is not this sender's to send.
 pub fn relay(sender: &DataSender<'_>, channel: DataChannelKind, message: &[u8]) -> Option<Relayed> {
+    if channel == DataChannelKind::Track {
+        // Packets of data tracks have no envelope.
+        return None;
+    }
     let read = Envelope::read(sender, message)?;
     let mut out = Vec::with_capacity(message.len() + sender.sid.len() + sender.identity.len() + 16);
     match channel {
         // The reliable kind is zero, and zero is not written.
-        DataChannelKind::Reliable => {}
+        DataChannelKind::Reliable | DataChannelKind::Track => {}
         DataChannelKind::Lossy => write_varint_field(&mut out, packet::KIND, LOSSY),
     }
     let (identity, sid) = match read.speaks_as {

@@ -30,7 +30,12 @@ impl Session {
             Said::SubscriptionPermission(permission) => {
                 self.ask(convert::subscription_permission(permission));
             }
-            Said::SyncState(state) => self.ask(convert::sync_state(state)),
+            Said::SyncState(state) => self.synchronise(state),
+            Said::PublishDataTrackRequest(request) => self.publish_data_track(request),
+            Said::UnpublishDataTrackRequest(request) => self.unpublish_data_track(request),
+            Said::UpdateDataSubscription(update) => {
+                self.ask(convert::data_subscription(update));
+            }
             Said::UpdateMetadata(update) => self.update_metadata(update),
             Said::UpdateAudioTrack(update) => self.ask(Request::UpdateTrack {
                 track: TrackSid(update.track_sid.into()),
@@ -103,6 +108,32 @@ impl Session {
         }
     }
 
+    fn publish_data_track(&mut self, request: lk::PublishDataTrackRequest) {
+        match convert::data_track(request.clone()) {
+            Ok(track) => self.ask(Request::PublishDataTrack(Box::new(track))),
+            Err(refusal) => {
+                self.count(Tally::OverLimit);
+                let reason = convert::refusal_reason(refusal);
+                let echo = Echo::PublishDataTrack(request);
+                self.respond(0, reason, &refusal.to_string(), Some(echo));
+            }
+        }
+    }
+
+    fn unpublish_data_track(&mut self, request: lk::UnpublishDataTrackRequest) {
+        // No track has a handle of more than 16 bits, and none has 0.
+        let handle = u16::try_from(request.pub_handle).unwrap_or(0);
+        self.ask(Request::UnpublishDataTrack { handle });
+    }
+
+    pub(super) fn synchronise(&mut self, mut state: lk::SyncState) {
+        let data = state.data_subscription.take();
+        self.ask(convert::sync_state(state));
+        if let Some(update) = data {
+            self.ask(convert::data_subscription(update));
+        }
+    }
+
     fn update_metadata(&mut self, update: lk::UpdateParticipantMetadata) {
         let request = if self.pending_updates.len() < PENDING_UPDATES {
             convert::update_profile(&update)
@@ -126,16 +157,13 @@ impl Session {
     /// What is known to the protocol and not served here is said so, where there are words for it.
     fn unserved(&mut self, message: Said) {
         self.count(Tally::Unknown);
-        let (request_id, echo) = match message {
-            Said::PublishDataTrackRequest(request) => (0, Some(Echo::PublishDataTrack(request))),
-            Said::UnpublishDataTrackRequest(r) => (0, Some(Echo::UnpublishDataTrack(r))),
-            Said::StoreDataBlobRequest(request) => (request.request_id, None),
-            Said::GetDataBlobRequest(request) => (request.request_id, None),
-            // An outdated layer report, or data tracks that nobody publishes: nothing waits for a
-            // reply.
+        let request_id = match message {
+            Said::StoreDataBlobRequest(request) => request.request_id,
+            Said::GetDataBlobRequest(request) => request.request_id,
+            // An outdated layer report: nothing waits for a reply.
             _ => return,
         };
-        self.respond(request_id, Reason::UnsupportedType, "not served", echo);
+        self.respond(request_id, Reason::UnsupportedType, "not served", None);
     }
 
     /// The SDKs' own tests ask for trouble.

@@ -1,7 +1,8 @@
 //! The session machine in virtual time: no socket, no engine.
 
 use bedside_sfu::core::api::{
-    AddTrack, MediaKind, Private, QualityLevel, RoomSid, Source, Speaker, TrackInfo, TrackSid,
+    AddTrack, DataHandle, DataTrackEvent, DataTrackInfo, MediaKind, Private, QualityLevel, RoomSid,
+    Source, Speaker, TrackInfo, TrackSid, Unreceived,
 };
 use livekit_protocol::request_response::Request as Echo;
 use livekit_protocol::signal_request::Message as Said;
@@ -63,6 +64,7 @@ fn person(sid: &str) -> ParticipantInfo {
         grant: Grant::default(),
         state: ParticipantState::Joined,
         tracks: Vec::new(),
+        data_tracks: Vec::new(),
         joined_at_ms: 1,
         version: 1,
     }
@@ -340,7 +342,7 @@ fn what_the_engine_tells_reaches_the_client() {
             track: track(),
             allowed: false,
         },
-        SessionEvent::SubscriptionFailed { track: track(), codec: true },
+        SessionEvent::SubscriptionFailed { track: track(), why: Unreceived::Codec },
         SessionEvent::MuteRequested { track: track(), muted: true },
         SessionEvent::Speakers(vec![speaker]),
         SessionEvent::SubscribedQuality {
@@ -442,16 +444,63 @@ fn unknown_messages_of_the_future_do_no_harm() {
 #[test]
 fn what_is_not_served_is_said_so() {
     let mut rig = Rig::open();
-    let outputs = rig.say(Said::PublishDataTrackRequest(lk::PublishDataTrackRequest::default()));
+    let outputs = rig.say(Said::StoreDataBlobRequest(lk::StoreDataBlobRequest::default()));
     let [Tell::RequestResponse(response)] = &told(&outputs)[..] else { panic!() };
     assert_eq!(response.reason(), Reason::UnsupportedType);
-    assert!(matches!(response.request, Some(Echo::PublishDataTrack(_))));
     let request = lk::StoreDataBlobRequest { request_id: 5, ..Default::default() };
     let outputs = rig.say(Said::StoreDataBlobRequest(request));
     let [Tell::RequestResponse(response)] = &told(&outputs)[..] else { panic!() };
     assert_eq!((response.request_id, response.reason()), (5, Reason::UnsupportedType));
     rig.session.handle_text(rig.start);
     assert_eq!(tallies(&rig.outputs()), [Tally::TextFrame]);
+}
+
+#[test]
+fn data_tracks_are_announced_answered_and_named() {
+    let mut rig = Rig::open();
+    let publish = lk::PublishDataTrackRequest {
+        pub_handle: 7,
+        name: "pulse".into(),
+        encryption: 1,
+        schema: Some(lk::DataTrackSchemaId { name: "si".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let outputs = rig.say(Said::PublishDataTrackRequest(publish.clone()));
+    let [Request::PublishDataTrack(announced)] = &asked(&outputs)[..] else { panic!() };
+    let (sid, announced) = (TrackSid("DTR_1".into()), announced.clone());
+    let info = DataTrackInfo { sid: sid.clone(), announced: *announced.clone() };
+    let event = DataTrackEvent::Published(info.clone());
+    let outputs = rig.tell(SessionEvent::DataTrack(event));
+    let [Tell::PublishDataTrackResponse(response)] = &told(&outputs)[..] else { panic!() };
+    let told_info = response.info.as_ref().unwrap();
+    assert_eq!((told_info.pub_handle, &*told_info.sid, told_info.encryption), (7, "DTR_1", 1));
+    assert_eq!((&told_info.schema, &*told_info.name), (&publish.schema, "pulse"));
+    // Others see the same.
+    let me = ParticipantInfo { data_tracks: vec![info], ..person("PA_bob") };
+    assert_eq!(convert::participant(&me).data_tracks[0], *told_info);
+    let refusal = Refusal::DuplicateName;
+    let event = DataTrackEvent::Refused { announced, refusal };
+    let outputs = rig.tell(SessionEvent::DataTrack(event));
+    let [Tell::RequestResponse(response)] = &told(&outputs)[..] else { panic!() };
+    assert_eq!(response.reason(), Reason::DuplicateName);
+    let Some(Echo::PublishDataTrack(echo)) = &response.request else { panic!() };
+    assert_eq!(echo.pub_handle, 7);
+    let too_high = lk::PublishDataTrackRequest { pub_handle: 65_536, ..publish };
+    let outputs = rig.say(Said::PublishDataTrackRequest(too_high));
+    let [Tell::RequestResponse(response)] = &told(&outputs)[..] else { panic!() };
+    assert_eq!((response.reason(), asked(&outputs).len()), (Reason::InvalidHandle, 0));
+    let handle = DataHandle {
+        handle: 3,
+        participant: ParticipantSid("PA_bob".into()),
+        identity: Private::new("bob".into()),
+        track: sid,
+    };
+    let outputs = rig.tell(SessionEvent::DataTrack(DataTrackEvent::Handles(vec![handle])));
+    let [Tell::DataTrackSubscriberHandles(handles)] = &told(&outputs)[..] else { panic!() };
+    assert_eq!((&*handles.sub_handles[&3].track_sid, handles.sub_handles.len()), ("DTR_1", 1));
+    let outputs = rig.tell(SessionEvent::DataTrack(DataTrackEvent::Unknown { handle: 9 }));
+    let [Tell::RequestResponse(response)] = &told(&outputs)[..] else { panic!() };
+    assert_eq!(response.reason(), Reason::NotFound);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bedside_sfu::core::api::{
-    AddTrack, ParticipantInfo, ParticipantSid, ParticipantState, Refusal, SessionEvent, TrackInfo,
-    TrackSid,
+    AddTrack, DataTrackEvent, ParticipantInfo, ParticipantSid, ParticipantState, Refusal,
+    SessionEvent, TrackInfo, TrackSid, Unreceived,
 };
 use livekit_protocol as lk;
 use livekit_protocol::request_response::{Reason, Request as Echo};
@@ -42,9 +42,10 @@ impl Session {
             SessionEvent::SubscriptionAllowed { participant, track, allowed } => {
                 self.subscription_allowed(&participant, &track, allowed);
             }
-            SessionEvent::SubscriptionFailed { track, codec } => {
-                self.subscription_failed(&track, codec);
+            SessionEvent::SubscriptionFailed { track, why } => {
+                self.subscription_failed(&track, why);
             }
+            SessionEvent::DataTrack(event) => self.told_of_data(event),
             SessionEvent::MuteRequested { track, muted } => {
                 self.tell(Tell::Mute(lk::MuteTrackRequest { sid: track.0.to_string(), muted }));
             }
@@ -83,6 +84,34 @@ impl Session {
         }
     }
 
+    fn told_of_data(&mut self, event: DataTrackEvent) {
+        match event {
+            DataTrackEvent::Published(info) => {
+                let info = Some(convert::data_track_info(&info));
+                self.tell(Tell::PublishDataTrackResponse(lk::PublishDataTrackResponse { info }));
+            }
+            DataTrackEvent::Refused { announced, refusal } => {
+                let echo = Echo::PublishDataTrack(convert::echo_data_track(&announced));
+                let reason = convert::refusal_reason(refusal);
+                self.respond(0, reason, &refusal.to_string(), Some(echo));
+            }
+            DataTrackEvent::Unpublished(info) => {
+                let info = Some(convert::data_track_info(&info));
+                let gone = lk::UnpublishDataTrackResponse { info };
+                self.tell(Tell::UnpublishDataTrackResponse(gone));
+            }
+            DataTrackEvent::Unknown { handle } => {
+                let pub_handle = handle.into();
+                let request = lk::UnpublishDataTrackRequest { pub_handle };
+                let echo = Echo::UnpublishDataTrack(request);
+                self.respond(0, Reason::NotFound, "no such data track", Some(echo));
+            }
+            DataTrackEvent::Handles(handles) => {
+                self.tell(Tell::DataTrackSubscriberHandles(convert::data_handles(&handles)));
+            }
+        }
+    }
+
     fn subscription_allowed(
         &mut self,
         participant: &ParticipantSid,
@@ -113,11 +142,12 @@ impl Session {
         self.respond(0, convert::refusal_reason(refusal), &refusal.to_string(), Some(echo));
     }
 
-    fn subscription_failed(&mut self, track: &TrackSid, codec: bool) {
-        let err = if codec {
-            lk::SubscriptionError::SeCodecUnsupported
-        } else {
-            lk::SubscriptionError::SeTrackNotfound
+    fn subscription_failed(&mut self, track: &TrackSid, why: Unreceived) {
+        let err = match why {
+            Unreceived::NoTrack => lk::SubscriptionError::SeTrackNotfound,
+            Unreceived::Codec => lk::SubscriptionError::SeCodecUnsupported,
+            // The protocol has no word for it.
+            Unreceived::Encrypted => lk::SubscriptionError::SeUnknown,
         };
         self.tell(Tell::SubscriptionResponse(lk::SubscriptionResponse {
             track_sid: track.0.to_string(),

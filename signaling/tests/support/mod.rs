@@ -284,6 +284,7 @@ fn info(
         grant,
         state: ParticipantState::Joined,
         tracks: Vec::new(),
+        data_tracks: Vec::new(),
         joined_at_ms: 1,
         version: 1,
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AddTrack, Grant, LeaveReason, ParticipantInfo, ParticipantSid, Private, RoomKey, RoomSid,
-    SessionKey, TrackInfo, TrackSid,
+    AddTrack, DataTrack, DataTrackInfo, Grant, LeaveReason, ParticipantInfo, ParticipantSid,
+    Private, RoomKey, RoomSid, SessionKey, TrackInfo, TrackSid,
 };
 
 /// Room facts that a joining client gets.
@@ -59,6 +59,45 @@ pub enum Refusal {
     /// The node takes no new rooms.
     #[error("node is draining")]
     Draining,
+    /// The room is encrypted from end to end: there is nothing that a recorder could record.
+    #[error("room is end-to-end encrypted")]
+    Encrypted,
+    /// A data track's handle cannot be used.
+    #[error("handle is not valid")]
+    InvalidHandle,
+    /// Another of the publisher's data tracks has this handle.
+    #[error("handle is taken")]
+    DuplicateHandle,
+    /// A data track's name is empty or too long.
+    #[error("name is not valid")]
+    InvalidName,
+    /// Another of the publisher's data tracks has this name.
+    #[error("name is taken")]
+    DuplicateName,
+}
+
+/// Why a track that somebody wants does not reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreceived {
+    /// There is no such track.
+    NoTrack,
+    /// The client has no codec that the track comes in.
+    Codec,
+    /// The track is encrypted from end to end, and whoever wants it is a recorder.
+    Encrypted,
+}
+
+/// What the packets of a data track are named by on the way to one subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataHandle {
+    /// In the packets.
+    pub handle: u16,
+    /// Whose.
+    pub participant: ParticipantSid,
+    /// Whose, by identity.
+    pub identity: Private<String>,
+    /// Which.
+    pub track: TrackSid,
 }
 
 /// One speaker's level.
@@ -83,6 +122,29 @@ pub enum QualityLevel {
     Good,
     /// Hardly a defect.
     Excellent,
+}
+
+/// What one session is told of data tracks.
+#[derive(Clone, Debug)]
+pub enum DataTrackEvent {
+    /// One's own has its id now.
+    Published(DataTrackInfo),
+    /// One's own was refused.
+    Refused {
+        /// The announcement.
+        announced: Box<DataTrack>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// One's own is gone: taken back, or taken away.
+    Unpublished(DataTrackInfo),
+    /// One has none with this handle.
+    Unknown {
+        /// The handle.
+        handle: u16,
+    },
+    /// All that this session receives, and what their packets are named by.
+    Handles(Vec<DataHandle>),
 }
 
 /// What one session is told.
@@ -172,9 +234,11 @@ pub enum SessionEvent {
     SubscriptionFailed {
         /// Which.
         track: TrackSid,
-        /// The client has no codec for it (else: no such track).
-        codec: bool,
+        /// Why.
+        why: Unreceived,
     },
+    /// Something about data tracks.
+    DataTrack(DataTrackEvent),
     /// The server wants this track muted.
     MuteRequested {
         /// Which.

@@ -65,6 +65,7 @@ impl Channel {
         let kind = match channel.config().label.as_str() {
             "_reliable" => Some(DataChannelKind::Reliable),
             "_lossy" => Some(DataChannelKind::Lossy),
+            "_data_track" => Some(DataChannelKind::Track),
             _ => None,
         };
         Self { stream, kind, open: channel.is_handshake_complete(), channel }
