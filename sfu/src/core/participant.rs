@@ -178,7 +178,9 @@ impl Participant {
             client: join.client.clone(),
             state: ParticipantState::Joined,
             joined_at_ms: now_ms,
-            version: 1,
+            // Some clients keep what they knew of this person while its version is newer, also when
+            // it joined again, and also when the server was started again in between.
+            version: u32::try_from(now_ms / 1000).unwrap_or(1).max(1),
             news_to: 0,
             session: Some(join.session),
             links: Links { split: join.client.two_connections, ..Links::default() },

@@ -330,11 +330,17 @@ impl Room {
         self.settle_wishes(ctx, key);
     }
 
-    /// Asks a publisher to mute a track.
+    /// Asks a publisher to mute a track. It counts as muted at once, as not every client says that it
+    /// did so; to be heard again is for the publisher to say.
     pub(super) fn mute_track(&mut self, ctx: &mut Context<'_>, sid: &TrackSid, muted: bool) {
         let Some(track) = self.by_sid(sid).and_then(|track| self.tracks.get(track)) else { return };
-        let Some(owner) = self.participants.get(track.owner) else { return };
+        let key = track.owner;
+        let Some(owner) = self.participants.get(key) else { return };
+        // In this order: a client that learns first that it is muted says that it is not.
         ctx.tell(owner.session, SessionEvent::MuteRequested { track: sid.clone(), muted });
+        if muted {
+            self.change_track(ctx, key, sid, |info| info.muted = true);
+        }
     }
 
     /// A track by its id.

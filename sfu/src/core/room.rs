@@ -79,6 +79,8 @@ pub(super) struct Room {
     info_told: (Instant, u32, bool),
     /// Changes of participants that not everybody knows of yet.
     pub(super) bulletin: Bulletin,
+    /// The newest version of those who have left.
+    version_left: u32,
 }
 
 impl Room {
@@ -116,6 +118,7 @@ impl Room {
             empty_since: Some(ctx.now),
             info_told: (ctx.now, 0, false),
             bulletin: Bulletin::default(),
+            version_left: 0,
         };
         ctx.report(room.key, NodeEvent::RoomStarted { info: room.info() });
         room.plan();
@@ -173,6 +176,7 @@ impl Room {
         let sid = ParticipantSid(ctx.sid("PA_"));
         let others = self.visible();
         let mut participant = Participant::new(ctx.now, ctx.unix_ms(), sid, join);
+        participant.version = participant.version.max(self.version_left.saturating_add(1));
         participant.data.waiting_from = self.mailbox.next();
         participant.news_to = self.bulletin.end();
         let key = self.participants.insert(participant);
@@ -252,6 +256,7 @@ impl Room {
             let participant = participant.sid.clone();
             ctx.report(self.key, NodeEvent::Measured { participant, identity, stay });
         }
+        self.version_left = self.version_left.max(info.version);
         for (_, subscription) in &participant.subscriptions {
             if let Some(track) = self.tracks.get_mut(subscription.track) {
                 track.subscribers.retain(|(subscriber, _)| *subscriber != key);

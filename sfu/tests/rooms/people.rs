@@ -58,6 +58,50 @@ fn a_second_join_replaces_the_first() {
 }
 
 #[test]
+fn a_mute_by_the_administration_counts_at_once() {
+    let (mut world, doctor, patient, voice, _) = call(Crypto::Clear);
+    world.run_ms(500);
+    let muted = |world: &World| {
+        let tracks = world.clients[doctor].tracks_of_others();
+        tracks.iter().find(|track| track.sid == voice).unwrap().muted
+    };
+    world.command(Command::MuteTrack { room: ROOM, track: voice.clone(), muted: true });
+    world.run_ms(100);
+    assert!(muted(&world), "whether or not the client says that it did it");
+    let log = &world.clients[patient].log;
+    let asked = |event: &SessionEvent| matches!(event, SessionEvent::MuteRequested { .. });
+    let told = |event: &SessionEvent| matches!(event, SessionEvent::Participants(_));
+    let order = [log.iter().position(asked), log.iter().rposition(told)];
+    assert!(order[0].is_some() && order[0] < order[1], "it is asked before it is told");
+    // Who may be heard again decides for itself.
+    world.command(Command::MuteTrack { room: ROOM, track: voice.clone(), muted: false });
+    world.run_ms(100);
+    assert!(muted(&world));
+    world.request(patient, Request::Mute { track: voice.clone(), muted: false });
+    world.run_ms(100);
+    assert!(!muted(&world));
+}
+
+#[test]
+fn whoever_joins_again_is_newer_than_before() {
+    let (mut world, doctor, patient, ..) = call(Crypto::Clear);
+    world.run_ms(500);
+    let seen = |world: &World, client: usize| {
+        let me = world.clients[client].me.clone().unwrap();
+        world.clients[doctor].others[&me].version
+    };
+    let before = seen(&world, patient);
+    let again = world.join("patient");
+    let joined = world.clients[again].log.iter().find_map(|event| match event {
+        SessionEvent::Joined { me, .. } => Some(me.version),
+        _ => None,
+    });
+    assert!(joined.unwrap() > before, "the client itself compares, too");
+    world.run_ms(500);
+    assert!(seen(&world, again) > before);
+}
+
+#[test]
 fn a_full_room_lets_nobody_in_but_a_returning_person() {
     let mut world = World::with(Crypto::Clear, 2, None);
     world.join("doctor");
