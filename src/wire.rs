@@ -424,6 +424,7 @@ fn webhooks(config: &Config) -> Result<Vec<Webhook>, ConfigError> {
         events: hook.events.clone(),
         clinic: Some(hook.clinic.clone()).filter(|clinic| !clinic.is_empty()),
         allow_private: hook.allow_private,
+        rooms: hook.rooms,
     };
     let endpoints: Vec<WebhookConfig> = config.webhooks.iter().map(endpoint).collect();
     Webhook::all(&endpoints)

@@ -40,7 +40,7 @@ const REPORT_GRACE: i64 = 1_800;
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Every check's room is named so, and no other room may be.
-const ROOM_PREFIX: &str = "check-";
+pub(crate) const ROOM_PREFIX: &str = "check-";
 
 /// Attempts at a code that nobody has. There are 10^10 of them.
 const CODES: usize = 4;

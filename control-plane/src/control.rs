@@ -97,6 +97,10 @@ pub(crate) struct Control {
     pub(crate) pulse: crate::health::Pulse,
     /// Where events go.
     pub(crate) sinks: Vec<Sink>,
+    /// Where it goes what rooms tell.
+    pub(crate) room_sinks: Vec<Sink>,
+    /// What rooms have told.
+    pub(crate) reporter: events::rooms::Reporter,
     /// Rung when events were stored.
     pub(crate) outbox_rang: tokio::sync::Notify,
     /// Turns true when the process ends.

@@ -100,6 +100,8 @@ counters! {
     pub idempotent_replays: Counter,
     /// Events that their sinks have not taken yet (gauge).
     pub outbox_backlog: Counter,
+    /// Events of rooms that could not be kept for those who listen to rooms.
+    pub room_events_lost: Counter,
     /// Requests that failed because the database did not answer.
     pub database_failures: Counter,
     /// Connections to the message broker (gauge).

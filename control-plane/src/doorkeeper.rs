@@ -97,6 +97,7 @@ impl Control {
 
     /// Takes in what a room tells.
     pub(crate) fn hear(self: &Arc<Self>, fact: Fact) {
+        self.report(&fact);
         match fact {
             Fact::RoomStarted { room, info } => {
                 if let Some(live) = self.live.of_room(&room) {
@@ -115,6 +116,8 @@ impl Control {
                     self.note(&live, step);
                 }
             }
+            // Clients are told by the room itself.
+            Fact::RoomChanged { .. } => {}
             Fact::Reachable { room, identity, reachable } => {
                 let Some(live) = self.live.of_room(&room) else { return };
                 let who = identity.reveal().clone();

@@ -103,7 +103,7 @@ impl Control {
     /// Counts what waits for the sinks; without an answer the last figure stays.
     pub(crate) async fn measure_backlog(&self) {
         let mut waiting = 0;
-        for sink in &self.sinks {
+        for sink in self.sinks.iter().chain(&self.room_sinks) {
             let Ok(rows) = self.within(self.db.backlog(sink)).await else { return };
             waiting += u64::try_from(rows).unwrap_or_default();
         }

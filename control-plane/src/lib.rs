@@ -255,7 +255,7 @@ impl ControlPlane {
         let db = Db::open(&config.database_url).await?;
         let files = Files::new(&config.objects)?;
         let jwks = config.jwks.clone().map(Jwks::new).transpose().map_err(OpenError::Keys)?;
-        let sinks = events::sinks(&config);
+        let (sinks, room_sinks) = (events::sinks(&config), events::room_sinks(&config));
         let control = Control {
             limiters: api::Limiters::new(&config.limits, &config.checks),
             pulse: health::Pulse::default(),
@@ -276,6 +276,8 @@ impl ControlPlane {
             counters: ControlCounters::default(),
             links: Mutex::new(HashMap::new()),
             sinks,
+            room_sinks,
+            reporter: events::rooms::Reporter::default(),
             outbox_rang: tokio::sync::Notify::new(),
             ending: tokio::sync::watch::Sender::new(false),
             running: tokio::sync::Mutex::default(),

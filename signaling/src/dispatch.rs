@@ -337,7 +337,10 @@ impl Shared {
             },
             // Whoever was in it when its code failed has left without a word.
             Fact::RoomFinished { .. } | Fact::Snapshot { .. } => self.count_heads(&state),
-            Fact::RoomStarted { .. } | Fact::Reachable { .. } | Fact::Measured { .. } => {}
+            Fact::RoomStarted { .. }
+            | Fact::RoomChanged { .. }
+            | Fact::Reachable { .. }
+            | Fact::Measured { .. } => {}
         }
         self.tell(&mut state, fact);
     }

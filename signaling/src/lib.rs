@@ -45,7 +45,8 @@ use crate::token::{KeyPair, RoomToken};
 
 /// What facts and commands are made of, for who imports signaling alone.
 pub use bedside_sfu::core::api::{
-    LeaveReason, ParticipantInfo, ParticipantSid, ParticipantState, Private, Source, Stay,
+    LeaveReason, ParticipantInfo, ParticipantSid, ParticipantState, Private, RoomInfo, Source,
+    Stay, TrackInfo,
 };
 
 /// How signaling is set up.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bedside_sfu::core::api::{
     LeaveReason, NodeEvent, ParticipantInfo, ParticipantSid, ParticipantState, PlayoutDelay,
-    Private, RoomInfo, RoomKey, RoomSid, RoomSnapshot, RoomSpec, Stay,
+    Private, RoomInfo, RoomKey, RoomSnapshot, RoomSpec, Stay,
 };
 use futures_util::future::BoxFuture;
 
@@ -52,6 +52,26 @@ pub struct RoomSettings {
 }
 
 impl RoomSettings {
+    /// As messages tell them: 0 and nothing leave a setting as it is.
+    pub(crate) fn new(
+        max_participants: u32,
+        (empty, departure): (u32, u32),
+        metadata: String,
+        (min, max): (u32, u32),
+    ) -> Self {
+        let some = |number: u32| (number > 0).then_some(number);
+        let seconds = |number| some(number).map(|s| Duration::from_secs(s.into()));
+        let delay = |ms: u32| u16::try_from(ms).unwrap_or(u16::MAX);
+        Self {
+            max_participants: some(max_participants),
+            empty_timeout: seconds(empty),
+            departure_timeout: seconds(departure),
+            metadata: (!metadata.is_empty()).then(|| Private::new(metadata)),
+            playout_delay: (min > 0 || max > 0)
+                .then(|| PlayoutDelay { min_ms: delay(min), max_ms: delay(max) }),
+        }
+    }
+
     /// Changes a plan. Of a fixed one only what is nothing to the keeper of books.
     pub(crate) fn apply(&self, plan: &mut RoomPlan) {
         if let Some(metadata) = &self.metadata {
@@ -105,6 +125,13 @@ pub enum Fact {
         /// Its facts.
         info: RoomInfo,
     },
+    /// A room's settings or metadata changed.
+    RoomChanged {
+        /// Its name.
+        room: String,
+        /// Its facts now.
+        info: RoomInfo,
+    },
     /// A room is gone.
     RoomFinished {
         /// Its name.
@@ -139,8 +166,8 @@ pub enum Fact {
     },
     /// Facts were lost. This is the whole truth: every open room with everyone in it.
     Snapshot {
-        /// Name, id and participants of each room.
-        rooms: Vec<(String, Option<RoomSid>, Vec<ParticipantInfo>)>,
+        /// Name, facts and participants of each room.
+        rooms: Vec<(String, Option<RoomInfo>, Vec<ParticipantInfo>)>,
     },
 }
 
@@ -289,9 +316,9 @@ impl Directory {
             }
             NodeEvent::RoomChanged { info } => {
                 if let Some(room) = room {
-                    room.info = Some(info);
+                    room.info = Some(info.clone());
                 }
-                return None;
+                Fact::RoomChanged { room: name, info }
             }
             NodeEvent::Confirmed { number: _ } => return None,
             NodeEvent::RoomFinished { reason } => {
@@ -342,8 +369,7 @@ impl Directory {
     /// Everything, for [`Fact::Snapshot`].
     pub(crate) fn snapshot(&self) -> Fact {
         let rooms = self.rooms.iter().map(|(name, room)| {
-            let sid = room.info.as_ref().map(|info| info.sid.clone());
-            (name.clone(), sid, room.participants.values().cloned().collect())
+            (name.clone(), room.info.clone(), room.participants.values().cloned().collect())
         });
         Fact::Snapshot { rooms: rooms.collect() }
     }

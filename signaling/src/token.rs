@@ -15,6 +15,8 @@ use bedside_sfu::core::api::{Grant, Private, Source};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::rooms::RoomSettings;
+
 /// The audience of API tokens, which never open the room door.
 pub const API_AUDIENCE: &str = "bedside-api";
 
@@ -146,6 +148,8 @@ pub struct Claims {
     pub expires: SystemTime,
     /// Its own id, where it has one.
     pub id: Option<String>,
+    /// What the room is to be like if this join opens it.
+    pub settings: RoomSettings,
 }
 
 impl Claims {
@@ -199,6 +203,7 @@ pub fn issue(keys: &KeyPair, token: &RoomToken, ttl: Duration, now: SystemTime) 
         attributes: token.attributes.reveal().clone(),
         kind: token.kind.clone(),
         video: token.grant.clone(),
+        room_config: None,
     };
     let key = EncodingKey::from_secret(keys.secret.reveal().as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
@@ -254,6 +259,10 @@ fn accept(claims: WireClaims, now: SystemTime) -> Result<Claims, TokenError> {
     {
         return Err(TokenError::TooLong);
     }
+    let settings = match claims.room_config {
+        Some(config) => settings(config).ok_or(TokenError::Malformed)?,
+        None => RoomSettings::default(),
+    };
     let expires = UNIX_EPOCH.checked_add(Duration::from_secs(exp)).ok_or(TokenError::NotNow)?;
     Ok(Claims {
         token: RoomToken {
@@ -267,6 +276,7 @@ fn accept(claims: WireClaims, now: SystemTime) -> Result<Claims, TokenError> {
         issuer: claims.iss,
         expires,
         id: claims.jti,
+        settings,
     })
 }
 
@@ -296,6 +306,20 @@ struct WireClaims {
     kind: String,
     #[serde(default)]
     video: VideoGrant,
+    #[serde(default, rename = "roomConfig", skip_serializing_if = "Option::is_none")]
+    room_config: Option<serde_json::Value>,
+}
+
+/// Of a room's configuration we serve limit, timeouts, metadata and playout delay; the rest is not
+/// ours.
+fn settings(config: serde_json::Value) -> Option<RoomSettings> {
+    let config: livekit_protocol::RoomConfiguration = serde_json::from_value(config).ok()?;
+    Some(RoomSettings::new(
+        config.max_participants,
+        (config.empty_timeout, config.departure_timeout),
+        config.metadata,
+        (config.min_playout_delay, config.max_playout_delay),
+    ))
 }
 
 /// `aud` is a text or a list of texts.
@@ -568,6 +592,26 @@ mod tests {
             recorder: true,
         };
         assert_eq!(VideoGrant::join("r").with_rights(&rights).rights(), rights);
+    }
+
+    #[test]
+    fn a_room_s_configuration_may_come_along() {
+        let with = |config: &str| {
+            let jwt = signed(&format!(
+                r#"{{"iss":"one","sub":"a","exp":1900000000,"roomConfig":{config}}}"#
+            ));
+            verify(&keys(), &jwt, now()).map(|claims| claims.settings)
+        };
+        let told = r#"{"maxParticipants":3,"departure_timeout":"60","metadata":"m","agents":[{}]}"#;
+        let settings = with(told).unwrap();
+        assert_eq!((settings.max_participants, settings.empty_timeout), (Some(3), None));
+        assert_eq!(settings.departure_timeout, Some(Duration::from_secs(60)));
+        assert_eq!(settings.metadata.unwrap().reveal(), "m");
+        assert_eq!(with("{}"), Ok(RoomSettings::default()));
+        assert_eq!(with("null"), Ok(RoomSettings::default()));
+        for bad in ["[]", "7", r#"{"maxParticipants":-1}"#, r#"{"metadata":{}}"#] {
+            assert_eq!(with(bad), Err(TokenError::Malformed), "{bad}");
+        }
     }
 
     #[test]

@@ -23,4 +23,6 @@ pub(crate) struct Webhook {
     pub(crate) clinic: String,
     /// It may have an address of a private network.
     pub(crate) allow_private: bool,
+    /// It is told what happens in rooms, signed with the API key.
+    pub(crate) rooms: bool,
 }

@@ -11,6 +11,7 @@ pub(crate) mod inbound;
 pub(crate) mod kafka;
 pub(crate) mod relay;
 pub(crate) mod replay;
+pub(crate) mod rooms;
 #[cfg(test)]
 pub(crate) mod samples;
 pub(crate) mod webhooks;
@@ -134,6 +135,15 @@ pub(crate) enum News {
         /// Lower-case tags.
         tags: Vec<String>,
     },
+    /// Something happened in a room. Only those who listen to rooms get it, as it is.
+    Room {
+        /// What, in the words of their receivers.
+        name: String,
+        /// Stands for the room.
+        room: Uuid,
+        /// The message, signed when it is sent.
+        body: Told,
+    },
 }
 
 /// Text in a person's own words: it travels to the sinks and never to a log.
@@ -164,6 +174,7 @@ impl News {
             Self::IssueReported { .. } => "consultation.issue.reported",
             Self::FeedbackRequested {} => "consultation.feedback.requested",
             Self::FeedbackSubmitted { .. } => "consultation.feedback.submitted",
+            Self::Room { .. } => "room",
         }
     }
 }
@@ -204,8 +215,11 @@ impl Event {
         }
     }
 
-    /// The consultation it is about.
+    /// The consultation it is about, or the room.
     pub(crate) fn session_id(&self) -> Option<Uuid> {
+        if let News::Room { room, .. } = &self.news {
+            return Some(*room);
+        }
         self.about.as_ref().map(|about| about.session_id)
     }
 }
@@ -236,13 +250,21 @@ impl Sink {
 pub(crate) fn sinks(config: &ControlConfig) -> Vec<Sink> {
     let rabbitmq = config.rabbitmq.iter().map(|_| Sink::RabbitMq);
     let kafka = config.kafka.iter().map(|_| Sink::Kafka);
-    rabbitmq.chain(kafka).chain(config.webhooks.iter().map(webhooks::Webhook::sink)).collect()
+    let webhooks = config.webhooks.iter().filter(|hook| !hook.is_about_rooms());
+    rabbitmq.chain(kafka).chain(webhooks.map(webhooks::Webhook::sink)).collect()
+}
+
+/// Where it goes what rooms tell.
+pub(crate) fn room_sinks(config: &ControlConfig) -> Vec<Sink> {
+    let webhooks = config.webhooks.iter().filter(|hook| hook.is_about_rooms());
+    webhooks.map(webhooks::Webhook::sink).collect()
 }
 
 /// Starts what takes events to others. They end with the set.
 pub(crate) fn start(control: &Arc<Control>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(replay::keep(Arc::clone(control)));
+    tasks.spawn(rooms::keep(Arc::clone(control)));
     if let Some(rabbitmq) = control.config.rabbitmq.clone() {
         tasks.spawn(amqp::run(Arc::clone(control), rabbitmq));
     }

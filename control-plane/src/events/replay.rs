@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Sink;
 use crate::control::{ChangeError, Control};
 use crate::store;
 use crate::store::replay::Numbered;
@@ -39,7 +40,8 @@ impl Control {
         };
         let now = store::now();
         let Some(before) = now.checked_sub_signed(retention) else { return Ok(()) };
-        let orphans = self.within(self.db.park_orphans(&self.sinks, before, now)).await?;
+        let sinks: Vec<Sink> = self.sinks.iter().chain(&self.room_sinks).cloned().collect();
+        let orphans = self.within(self.db.park_orphans(&sinks, before, now)).await?;
         if orphans > 0 {
             tracing::warn!(orphans, "events for sinks that are no longer configured are given up");
         }

@@ -5,6 +5,7 @@
 //! meanwhile only the events of the same consultation wait.
 
 mod guard;
+mod key;
 mod sign;
 #[cfg(test)]
 mod tests;
@@ -12,13 +13,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
 use super::encode::{kafka, webhook};
 use super::relay::{Deliver, Manner, Outcome};
-use super::{Event, Sink, relay};
+use super::{Event, News, Sink, Told, relay};
 use crate::control::Control;
-use crate::{Private, store};
+use crate::{KeyPair, Private, store};
 use sign::Secret;
 
 /// How long an endpoint may take to answer.
@@ -55,6 +56,9 @@ pub struct WebhookConfig {
     pub clinic: Option<String>,
     /// The endpoint may have an address of a private network.
     pub allow_private: bool,
+    /// It is told what happens in rooms, not of consultations: in the form of the server SDKs'
+    /// receivers, signed with the API key.
+    pub rooms: bool,
 }
 
 /// Why an endpoint cannot be used.
@@ -72,6 +76,9 @@ pub enum WebhookError {
     /// An address inside.
     #[error("url names a private address: set allow_private if that is meant")]
     Inside,
+    /// What is told of rooms is signed with the API key, and rooms are of no clinic.
+    #[error("an endpoint that is told of rooms has neither secret nor clinic")]
+    Rooms,
     /// No secret, or not one of the specification's form.
     #[error("secret must be whsec_ and the base64 of 24 to 64 random bytes")]
     Secret,
@@ -86,6 +93,7 @@ pub struct Webhook {
     events: Vec<String>,
     clinic: Option<String>,
     allow_private: bool,
+    rooms: bool,
 }
 
 impl Webhook {
@@ -113,7 +121,10 @@ impl Webhook {
         let secrets: Result<Vec<Secret>, WebhookError> =
             config.secrets.iter().map(Secret::parse).collect();
         let secrets = secrets?;
-        if secrets.is_empty() {
+        if config.rooms && (!secrets.is_empty() || config.clinic.is_some()) {
+            return Err(WebhookError::Rooms);
+        }
+        if secrets.is_empty() && !config.rooms {
             return Err(WebhookError::Secret);
         }
         Ok(Self {
@@ -123,6 +134,7 @@ impl Webhook {
             events: config.events.iter().map(|name| plain_name(name)).collect(),
             clinic: config.clinic.clone(),
             allow_private: config.allow_private,
+            rooms: config.rooms,
         })
     }
 
@@ -131,11 +143,19 @@ impl Webhook {
         Sink::Webhook(self.name.clone())
     }
 
+    /// It is told what happens in rooms.
+    pub(crate) const fn is_about_rooms(&self) -> bool {
+        self.rooms
+    }
+
     fn wants(&self, event: &Event) -> bool {
         if self.clinic.as_ref().is_some_and(|clinic| *clinic != event.clinic) {
             return false;
         }
-        let name = event.news.name();
+        let name = match &event.news {
+            News::Room { name, .. } => name.as_str(),
+            other => other.name(),
+        };
         self.events.is_empty()
             || self.events.iter().any(|wanted| match wanted.strip_suffix('*') {
                 Some(beginning) => name.starts_with(beginning),
@@ -179,7 +199,8 @@ pub(crate) async fn run(control: Arc<Control>, endpoint: Webhook) {
     let manner =
         Manner { at_once: 1, pauses: &PAUSES, give_up: Some(PATIENCE), ..Manner::default() };
     let sink = endpoint.sink();
-    relay::run_with(control, sink, manner, deliver(client, endpoint)).await;
+    let keys = control.config.keys.first().cloned();
+    relay::run_with(control, sink, manner, deliver(client, endpoint, keys)).await;
 }
 
 /// A redirect could lead anywhere, and a proxy would look names up for us: neither is followed.
@@ -195,34 +216,56 @@ fn client(endpoint: &Webhook) -> reqwest::Result<Client> {
         .build()
 }
 
-fn deliver(client: Client, endpoint: Webhook) -> Deliver {
-    let endpoint = Arc::new(endpoint);
+fn deliver(client: Client, endpoint: Webhook, keys: Option<KeyPair>) -> Deliver {
+    let endpoint = Arc::new((endpoint, keys));
     Box::new(move |unsent| {
         let (client, endpoint) = (client.clone(), Arc::clone(&endpoint));
         Box::pin(async move {
+            let (endpoint, keys) = &*endpoint;
             let mut outcomes = Vec::with_capacity(unsent.len());
             for unsent in unsent {
-                outcomes.push(post(&client, &endpoint, &unsent.event).await);
+                outcomes.push(post(&client, endpoint, keys.as_ref(), &unsent.event).await);
             }
             outcomes
         })
     })
 }
 
-async fn post(client: &Client, endpoint: &Webhook, event: &Event) -> Outcome {
-    if !endpoint.wants(event) {
-        return Outcome::Taken;
+/// The request without its URL's answer: what is told of rooms has a form of its own.
+fn request(
+    client: &Client,
+    endpoint: &Webhook,
+    keys: Option<&KeyPair>,
+    event: &Event,
+) -> RequestBuilder {
+    let seconds = store::now().timestamp();
+    let request = client.post(endpoint.url.clone());
+    if let (News::Room { body: Told(body), .. }, Some(keys)) = (&event.news, keys) {
+        return request
+            .header("content-type", "application/webhook+json")
+            .header("authorization", key::authorization(keys, body.as_bytes(), seconds))
+            .body(body.clone());
     }
     let body = serde_json::to_vec(&webhook::body(event)).expect("JSON values are JSON");
-    let (id, seconds) = (event.id.to_string(), store::now().timestamp());
-    let request = client
-        .post(endpoint.url.clone())
+    let id = event.id.to_string();
+    request
         .header("content-type", "application/json")
         .header("webhook-id", &id)
         .header("webhook-timestamp", seconds)
         .header("webhook-signature", sign::signature(&endpoint.secrets, &id, seconds, &body))
-        .body(body);
-    let outcome = match request.send().await {
+        .body(body)
+}
+
+async fn post(
+    client: &Client,
+    endpoint: &Webhook,
+    keys: Option<&KeyPair>,
+    event: &Event,
+) -> Outcome {
+    if !endpoint.wants(event) {
+        return Outcome::Taken;
+    }
+    let outcome = match request(client, endpoint, keys, event).send().await {
         Ok(answer) => judge(answer.status()),
         Err(error) if guard::is_inside(&error) => Outcome::Refused(guard::Inside.to_string()),
         Err(error) if error.is_timeout() && !error.is_connect() => {
@@ -231,7 +274,7 @@ async fn post(client: &Client, endpoint: &Webhook, event: &Event) -> Outcome {
         Err(_) => Outcome::Away,
     };
     if outcome != Outcome::Taken {
-        let event_type = kafka::event_type(&event.news);
+        let (id, event_type) = (event.id, kafka::event_type(&event.news));
         tracing::warn!(webhook = endpoint.name, event = %id, event_type, ?outcome, "not delivered");
     }
     outcome

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bedside_sfu::core::api::{
-    Command, Grant, LeaveReason, NodeEvent, ParticipantState, Private, Refusal, Request, Resume,
-    SessionEvent, TrackPermission, TrackSid,
+    Command, Grant, LeaveReason, NodeEvent, ParticipantState, ParticipantUpdate, Private, Refusal,
+    Request, Resume, RoomSpec, SessionEvent, TrackPermission, TrackSid,
 };
 use bedside_sfu::core::ice::shard_of;
 use bedside_sfu::core::peer::Crypto;
@@ -358,4 +358,108 @@ fn an_address_may_change_in_mid_call() {
         assert!(world.now - last < Duration::from_millis(100));
         assert_eq!(world.left(patient), None);
     }
+}
+
+#[test]
+fn an_administrator_changes_a_person() {
+    let (mut world, doctor, patient, voice, _) = call(Crypto::Clear);
+    world.run_ms(300);
+    let update = |metadata: Option<&str>, value: &str, grant| {
+        Command::UpdateParticipant(Box::new(ParticipantUpdate {
+            room: ROOM,
+            identity: Private("patient".into()),
+            name: None,
+            metadata: metadata.map(|text| Private(text.into())),
+            attributes: Private([("role".to_owned(), value.to_owned())].into()),
+            grant,
+        }))
+    };
+    world.command(update(Some("m"), "PATIENT", None));
+    world.run_ms(100);
+    let seen = |world: &World| {
+        let me = world.clients[patient].me.clone().unwrap();
+        let profile = world.clients[doctor].others[&me].profile.clone();
+        let role = profile.attributes.reveal().get("role").cloned();
+        (profile.metadata.reveal().clone(), role, profile.name.reveal().clone())
+    };
+    let name = seen(&world).2;
+    assert_eq!(seen(&world), ("m".to_owned(), Some("PATIENT".to_owned()), name.clone()));
+    assert!(world.clients[doctor].stream_of(&voice).is_some());
+    let mute = Grant { publish: false, ..Grant::default() };
+    world.command(update(None, "", Some(mute)));
+    world.run_ms(100);
+    assert_eq!(seen(&world), ("m".to_owned(), None, name));
+    assert_eq!(world.clients[doctor].tracks_of_others().len(), 0);
+    let told = |event: &SessionEvent| matches!(event, SessionEvent::GrantChanged(_));
+    assert_eq!(world.told(patient, told), 1);
+}
+
+#[test]
+fn an_administrator_changes_subscriptions() {
+    let (mut world, doctor, _, voice, face) = call(Crypto::Clear);
+    world.run_ms(500);
+    let update = |subscribe| Command::UpdateSubscriptions {
+        room: ROOM,
+        identity: Private("doctor".into()),
+        tracks: vec![face.clone()],
+        subscribe,
+    };
+    world.command(update(false));
+    world.run_ms(500);
+    assert!(world.clients[doctor].stream_of(&face).is_none());
+    assert!(world.clients[doctor].stream_of(&voice).is_some());
+    world.command(update(true));
+    world.run_ms(500);
+    assert!(world.clients[doctor].stream_of(&face).is_some());
+}
+
+#[test]
+fn a_confirmation_follows_what_was_commanded_before() {
+    let (mut world, ..) = call(Crypto::Clear);
+    let identity = Private("patient".to_owned());
+    let reason = LeaveReason::ParticipantRemoved;
+    world.command(Command::Remove { room: ROOM, identity, reason });
+    world.command(Command::Confirm { room: ROOM, number: 7 });
+    world.run_ms(100);
+    let is_gone = |fact: &NodeEvent| {
+        matches!(fact, NodeEvent::Participant { info }
+            if matches!(info.state, ParticipantState::Disconnected(_)))
+    };
+    let gone = world.facts.iter().position(is_gone).unwrap();
+    let confirmed = |fact: &NodeEvent| matches!(fact, NodeEvent::Confirmed { number: 7 });
+    assert!(world.facts.iter().position(confirmed).unwrap() > gone);
+}
+
+#[test]
+fn a_room_takes_new_settings_and_tells_them() {
+    let mut world = World::with(Crypto::Clear, 0, Some(Duration::from_secs(60)));
+    let doctor = world.join("doctor");
+    world.run_ms(500);
+    world.command(Command::OpenRoom(Box::new(RoomSpec {
+        room: ROOM,
+        name: Private("ward".into()),
+        metadata: Private("new".into()),
+        max_participants: 1,
+        empty_timeout: Some(Duration::from_secs(60)),
+        departure_timeout: Some(Duration::from_secs(5)),
+        playout_delay: None,
+    })));
+    world.run_ms(100);
+    let told = |event: &SessionEvent| {
+        matches!(event, SessionEvent::Room(room)
+            if room.metadata.reveal() == "new" && room.max_participants == 1)
+    };
+    assert_eq!(world.told(doctor, told), 1);
+    let late = world.join_as("late", Grant::default(), |_| {});
+    world.run_ms(100);
+    assert_eq!(refused(&world, late), Some(Refusal::RoomFull));
+    world.request(doctor, Request::Leave);
+    world.run_ms(4_000);
+    let finished = |fact: &NodeEvent| matches!(fact, NodeEvent::RoomFinished { .. });
+    assert!(!world.facts.iter().any(finished), "not before its time");
+    world.run_ms(2_000);
+    assert!(
+        world.facts.iter().any(finished),
+        "the time after a departure, not that before anybody"
+    );
 }

@@ -230,7 +230,11 @@ async fn admit(
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let (profile, grant) = person(shared, &claims, &request, &client)
         .map_err(|text| refuse(&counters.refused_not_allowed, StatusCode::UNAUTHORIZED, text))?;
-    let (plan, revoked) = ask_doorkeeper(shared, &claims, request.reconnect).await?;
+    let (mut plan, revoked) = ask_doorkeeper(shared, &claims, request.reconnect).await?;
+    // Who opens a room says what it is to be like, unless that is decided elsewhere.
+    if !plan.fixed {
+        claims.settings.apply(&mut plan);
+    }
     Ok(Entry {
         claims,
         plan,

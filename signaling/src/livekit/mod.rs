@@ -5,6 +5,7 @@ pub mod data;
 pub mod door;
 pub mod query;
 pub mod validate;
+pub mod webhook;
 
 mod admin;
 mod socket;

@@ -100,7 +100,9 @@ fn facts(event: &Event) -> Map<String, Value> {
         News::PatientWaiting {}
         | News::Paused {}
         | News::Resumed {}
-        | News::FeedbackRequested {} => Map::new(),
+        | News::FeedbackRequested {}
+        // Who listens to rooms gets a message of another form.
+        | News::Room { .. } => Map::new(),
         News::SessionStarted { by, by_role } => {
             let mut facts = about.map(begun).unwrap_or_default();
             facts.extend(object(json!({

@@ -47,7 +47,8 @@ pub(crate) fn needs_link(event: &Event) -> Option<&About> {
         | News::TokenGenerated { .. }
         | News::IssueReported { .. }
         | News::FeedbackRequested {}
-        | News::FeedbackSubmitted { .. } => None,
+        | News::FeedbackSubmitted { .. }
+        | News::Room { .. } => None,
     }
 }
 
@@ -117,7 +118,8 @@ fn answers(out: &mut Out<'_>, about: &About, appointment_id: &str, attendee_url:
         | News::TokenGenerated { .. }
         | News::IssueReported { .. }
         | News::FeedbackRequested {}
-        | News::FeedbackSubmitted { .. } => {}
+        | News::FeedbackSubmitted { .. }
+        | News::Room { .. } => {}
     }
 }
 
@@ -126,7 +128,7 @@ fn broadcasts(out: &mut Out<'_>, about: &About) {
     let event = out.event;
     match &event.news {
         // Its answer says all; without an appointment nobody waits for it.
-        News::SessionCreated {} | News::CreationFailed { .. } => {}
+        News::SessionCreated {} | News::CreationFailed { .. } | News::Room { .. } => {}
         News::PatientWaiting {} => {
             out.tell("video.consultation.waiting", json!({ "patientId": about.patient_id }));
         }

@@ -71,7 +71,11 @@ fn webhook(config: &WebhookConfig) -> Webhook {
 }
 
 async fn send(hook: &Webhook, event: &Event) -> Outcome {
-    post(&client(hook).unwrap(), hook, event).await
+    let keys = KeyPair {
+        key: "api".to_owned(),
+        secret: Private::new("secret-of-the-test-0123456789abcdef".to_owned()),
+    };
+    post(&client(hook).unwrap(), hook, Some(&keys), event).await
 }
 
 /// As a receiver does it that knows one secret.
@@ -255,4 +259,46 @@ fn news_without_a_consultation_has_a_body() {
     let failed = samples::all().into_iter().find(|event| event.about.is_none()).unwrap();
     assert!(matches!(failed.news, News::CreationFailed { .. }));
     assert_eq!(webhook::body(&failed)["data"]["appointmentId"], "appt-uuid");
+}
+
+/// As the receivers of the server SDKs do it.
+fn sdk_takes(headers: &HeaderMap, body: &[u8]) -> bool {
+    let jwt = headers["authorization"].to_str().unwrap();
+    let key = jsonwebtoken::DecodingKey::from_secret(b"secret-of-the-test-0123456789abcdef");
+    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+    validation.set_issuer(&["api"]);
+    let claims = jsonwebtoken::decode::<Value>(jwt, &key, &validation).unwrap().claims;
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    claims["sha256"] == base64::engine::general_purpose::STANDARD.encode(hash)
+}
+
+#[tokio::test]
+async fn what_rooms_tell_goes_to_those_who_listen_to_rooms() {
+    let body = r#"{"event":"participant_joined"}"#.to_owned();
+    let news = News::Room {
+        name: "participant_joined".to_owned(),
+        room: uuid::Uuid::nil(),
+        body: Told(body.clone()),
+    };
+    let event = samples::event(samples::at("2026-01-30T14:30:00Z"), None, news);
+    let (receiver, url) = endpoint([]).await;
+    let rooms = WebhookConfig { rooms: true, secrets: Vec::new(), ..config(&url) };
+    let hook = webhook(&rooms);
+    assert!(hook.is_about_rooms() && !webhook(&config(&url)).is_about_rooms());
+    assert_eq!(send(&hook, &event).await, Outcome::Taken);
+    let (headers, mut got) = locked(&receiver.got).remove(0);
+    assert_eq!(headers["content-type"], "application/webhook+json");
+    assert_eq!(got, body.as_bytes());
+    assert!(sdk_takes(&headers, &got));
+    got[3] ^= 1;
+    assert!(!sdk_takes(&headers, &got), "a changed body");
+    let other = webhook(&WebhookConfig { events: vec!["room_*".to_owned()], ..rooms.clone() });
+    assert_eq!(send(&other, &event).await, Outcome::Taken);
+    assert!(locked(&receiver.got).is_empty(), "it does not want this one");
+    for bad in [
+        WebhookConfig { secrets: config(&url).secrets, ..rooms.clone() },
+        WebhookConfig { clinic: Some("demo".to_owned()), ..rooms },
+    ] {
+        assert!(matches!(Webhook::all(&[bad]), Err((_, WebhookError::Rooms))));
+    }
 }

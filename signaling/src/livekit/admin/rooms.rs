@@ -1,7 +1,5 @@
 //! Calls about rooms: make, list, delete, metadata, data.
 
-use std::time::Duration;
-
 use bedside_sfu::core::api::{Command, DataChannelKind, LeaveReason, ParticipantSid, Private};
 use bytes::Bytes;
 use livekit_protocol as lk;
@@ -163,28 +161,4 @@ fn metadata_fits(metadata: &str) -> Result<(), Error> {
         return Err(error(Code::InvalidArgument, "metadata has up to 512 KiB"));
     }
     Ok(())
-}
-
-impl RoomSettings {
-    /// As messages tell them: 0 and nothing leave a setting as it is.
-    pub(crate) fn new(
-        max_participants: u32,
-        (empty, departure): (u32, u32),
-        metadata: String,
-        (min, max): (u32, u32),
-    ) -> Self {
-        let some = |number: u32| (number > 0).then_some(number);
-        let seconds = |number| some(number).map(|s| Duration::from_secs(s.into()));
-        let delay = |ms: u32| u16::try_from(ms).unwrap_or(u16::MAX);
-        Self {
-            max_participants: some(max_participants),
-            empty_timeout: seconds(empty),
-            departure_timeout: seconds(departure),
-            metadata: (!metadata.is_empty()).then(|| Private::new(metadata)),
-            playout_delay: (min > 0 || max > 0).then(|| bedside_sfu::core::api::PlayoutDelay {
-                min_ms: delay(min),
-                max_ms: delay(max),
-            }),
-        }
-    }
 }
