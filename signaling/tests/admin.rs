@@ -282,7 +282,6 @@ async fn what_is_no_call_is_a_bad_route() {
     assert!(status == 400 && String::from_utf8_lossy(&body).contains("malformed"));
 }
 
-/// The engine says nothing of those whose client it is: they are told by the room.
 #[tokio::test]
 async fn a_token_s_configuration_opens_the_room_and_changes_no_open_one() {
     let house = House::open().await;
