@@ -118,9 +118,19 @@ impl Room {
             wants.then(|| rungs_for(ladder, layers, &sub.wish))
         });
         let wanted = rungs.max().unwrap_or(0);
+        let asks = track.backup.is_none()
+            && track.subscribers.iter().any(|(subscriber, subscription)| {
+                let person = self.participants.get(*subscriber);
+                let sub = person.and_then(|person| person.subscriptions.get(*subscription));
+                sub.is_some_and(|sub| sub.awaits_backup && !sub.wish.disabled)
+            });
         let Some(track) = self.tracks.get_mut(key) else { return };
-        if track.demand.update(ctx.now, wanted).is_some() {
+        let asked = std::mem::replace(&mut track.backup_asked, asks) != asks;
+        let changed = track.demand.update(ctx.now, wanted).is_some();
+        if changed {
             track.stop_layers();
+        }
+        if changed || asked && track.backup.is_none() {
             self.tell_demand(ctx, key);
         }
     }
@@ -133,10 +143,16 @@ impl Room {
     }
 
     fn tell_demand(&self, ctx: &mut Context<'_>, key: usize) {
-        let Some(track) = self.tracks.get(key) else { return };
+        let main = self.tracks.get(key).and_then(|track| track.primary).unwrap_or(key);
+        let Some(track) = self.tracks.get(main) else { return };
         let owner = self.participants.get(track.owner);
         let Some(owner) = owner.filter(|_| track.kind() == MediaKind::Video) else { return };
-        let codecs = vec![(track.codec_name.clone(), track.demand.rungs())];
+        let mut codecs = vec![(track.codec_name.clone(), track.demand.rungs())];
+        if let Some(name) = track.backup_codec() {
+            let backup = track.backup.and_then(|backup| self.tracks.get(backup));
+            let rungs = backup.map_or([track.backup_asked; RUNGS], |backup| backup.demand.rungs());
+            codecs.push((name.to_ascii_lowercase(), rungs));
+        }
         let told = SessionEvent::SubscribedQuality { track: track.info.sid.clone(), codecs };
         ctx.tell(owner.session, told);
     }

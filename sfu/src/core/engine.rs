@@ -444,7 +444,7 @@ impl Core {
         let (mut participants, mut tracks, mut subscriptions, mut paused) = (0, 0, 0, 0);
         for (_, room) in rooms {
             participants += room.participants.len();
-            tracks += room.tracks.len();
+            tracks += room.tracks.iter().filter(|(_, track)| track.primary.is_none()).count();
             let flowing = room.participants.iter().flat_map(|(_, person)| &person.subscriptions);
             let flowing = flowing.filter(|(_, sub)| sub.is_flowing());
             for (_, sub) in flowing {

@@ -3,6 +3,7 @@
 mod allocator;
 pub mod api;
 mod asking;
+mod backup;
 mod bandwidth;
 pub mod bwe;
 mod cache;

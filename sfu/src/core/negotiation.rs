@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng as _;
 
-use super::api::{AddTrack, LeaveReason, MediaKind, SessionEvent, TrackSid, Unreceived};
+use super::api::{AddTrack, LeaveReason, MediaKind, SessionEvent, TrackSid};
 use super::context::Context;
 use super::ice::Credentials;
 use super::link::Link;
@@ -141,6 +141,9 @@ impl Room {
             self.tracks.iter().filter(|(_, track)| track.owner == key && !alive(&track.info.mid));
         changes.ended.extend(lost.map(|(track, _)| track));
         for track in &changes.ended {
+            // Who got a backup gets the first codec again, if it can be read.
+            let main = self.tracks.get(*track).and_then(|track| track.primary);
+            changes.published.extend(main);
             self.end_track(*track);
         }
         if !changes.published.is_empty() || !changes.ended.is_empty() {
@@ -154,6 +157,7 @@ impl Room {
         self.answer(ctx, key, id, &offer, &fills);
         for track in changes.published {
             self.reconcile_all(ctx, track);
+            self.backup_came(ctx, track);
         }
         if split {
             return;
@@ -299,6 +303,7 @@ impl Room {
             .or_else(|| pending.iter().position(by_codec))
             .or_else(|| pending.iter().position(|other| of_kind(&other.announced)))?;
         let Pending { sid, announced, since: _ } = pending.remove(at)?;
+        let backup_of = announced.backup_of.clone();
         let track = Track::from_section(key, sid, announced, section)?;
         let streams: Vec<(u32, bool)> = track
             .layers
@@ -309,6 +314,10 @@ impl Room {
         let track = self.tracks.insert(track);
         for (ssrc, repair) in streams {
             participant.streams.bind(ssrc, Bound { track, layer: 0, repair });
+        }
+        if backup_of.is_some_and(|of| !self.join_backup(track, &of)) {
+            self.end_track(track);
+            return None;
         }
         Some(track)
     }
@@ -330,6 +339,7 @@ impl Room {
         });
         self.announce(ctx, key);
         self.reconcile_all(ctx, track);
+        self.backup_came(ctx, track);
         if !as_answered {
             self.needs_offer(ctx.now, key);
         }
@@ -382,9 +392,10 @@ impl Room {
 
     /// Subscriptions that no section of the client can ever carry, because it has not the codec.
     fn find_unreadable(&mut self, ctx: &mut Context<'_>, key: usize, offer: &Description) {
-        let Some(participant) = self.participants.get_mut(key) else { return };
+        let Some(participant) = self.participants.get(key) else { return };
         let reads_red = participant.client.reads_red;
-        for (_, subscription) in &mut participant.subscriptions {
+        let mut unreadable = Vec::new();
+        for (at, subscription) in &participant.subscriptions {
             let of_kind = |section: &&Section| {
                 section.receives() && media_kind(section.kind) == Some(subscription.kind)
             };
@@ -395,14 +406,25 @@ impl Room {
                 && sections.peek().is_some()
                 && sections.all(|section| bind(track, section, reads_red).is_none())
             {
-                subscription.unreadable = true;
-                let failed = SessionEvent::SubscriptionFailed {
-                    track: subscription.sid.clone(),
-                    why: Unreceived::Codec,
-                };
-                ctx.tell(participant.session, failed);
+                unreadable.push(at);
             }
         }
+        for at in unreadable {
+            self.unreadable(ctx, key, at);
+        }
+    }
+
+    /// Whether a client has a codec, as far as is known: whoever is offered to tells by its answer.
+    pub(super) fn can_read(&self, key: usize, kind: MediaKind, codec: &str) -> bool {
+        let Some(participant) = self.participants.get(key) else { return false };
+        let offer = participant.negotiation.offer.as_ref().filter(|_| !participant.links.split);
+        let mut sections = offer.into_iter().flat_map(|offer| &offer.sections);
+        participant.links.split
+            || sections.any(|section| {
+                section.receives()
+                    && media_kind(section.kind) == Some(kind)
+                    && section.codec(codec).is_some()
+            })
     }
 
     /// What the participant tells of what it receives from us. In a bundle one id means one thing.

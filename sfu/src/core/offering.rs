@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
 
-use super::api::{LeaveReason, MediaKind, SessionEvent, TrackSid, Unreceived};
+use super::api::{LeaveReason, MediaKind, SessionEvent, TrackSid};
 use super::context::Context;
 use super::ice::Credentials;
 use super::link::{Link, Way};
@@ -216,7 +216,7 @@ impl Room {
     /// Finds a section for each subscription.
     fn place_all(&mut self, ctx: &mut Context<'_>, key: usize) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        let Participant { negotiation, subscriptions, session, .. } = participant;
+        let Participant { negotiation, subscriptions, .. } = participant;
         let offering = &mut negotiation.offering;
         let alive: Vec<u64> = subscriptions.iter().map(|(_, sub)| sub.order).collect();
         for slot in &mut offering.slots {
@@ -229,15 +229,36 @@ impl Room {
             .filter(|sub| offering.slots.iter().all(|slot| slot.holds != Some(sub.order)))
             .collect();
         waiting.sort_by_key(|sub| sub.order);
+        let mut unreadable = Vec::new();
         for sub in waiting {
             let Some(track) = self.tracks.get(sub.track) else { continue };
             match offered(track) {
                 Some(codec) => offering.place(sub, codec),
-                None => {
-                    sub.unreadable = true;
-                    ctx.tell(*session, failed(sub));
-                }
+                None => unreadable.push(sub.order),
             }
+        }
+        self.give_up_orders(ctx, key, &unreadable);
+    }
+
+    /// What these subscriptions are of cannot be read in its codec.
+    fn give_up_orders(&mut self, ctx: &mut Context<'_>, key: usize, orders: &[u64]) {
+        let Some(participant) = self.participants.get(key) else { return };
+        let subs = participant.subscriptions.iter();
+        let found = subs.filter(|(_, sub)| orders.contains(&sub.order)).map(|(at, _)| at);
+        for at in found.collect::<Vec<_>>() {
+            self.unreadable(ctx, key, at);
+        }
+    }
+
+    /// A subscription is of another track now: the section that was for it is offered with the codec
+    /// of that, whatever is still on the way about it.
+    pub(super) fn offer_instead(&mut self, key: usize, order: u64, track: usize) {
+        let codec = self.tracks.get(track).and_then(offered);
+        let Some((participant, codec)) = self.participants.get_mut(key).zip(codec) else { return };
+        let mut slots = participant.negotiation.offering.slots.iter_mut();
+        let held = |slot: &&mut Slot| slot.holds == Some(order) || slot.told == Some(order);
+        if let Some(slot) = slots.find(held).filter(|slot| !slot.dead) {
+            (slot.holds, slot.told, slot.codec) = (Some(order), None, codec);
         }
     }
 
@@ -342,7 +363,8 @@ impl Room {
     /// What the answer makes of each section.
     fn bind_all(&mut self, ctx: &mut Context<'_>, key: usize, answer: &Description) {
         let Some(participant) = self.participants.get_mut(key) else { return };
-        let Participant { negotiation, subscriptions, client, session, .. } = participant;
+        let Participant { negotiation, subscriptions, client, .. } = participant;
+        let mut unreadable = Vec::new();
         for (at, slot) in negotiation.offering.slots.iter_mut().enumerate() {
             let name = mid(at);
             let section = answer.sections.iter().find(|section| section.mid == name);
@@ -360,11 +382,11 @@ impl Room {
             }
             // A section that is there without the codec will not get it by being offered again.
             if sub.binding.is_none() && (slot.dead || section.is_some()) && !sub.unreadable {
-                sub.unreadable = true;
                 slot.holds = None;
-                ctx.tell(*session, failed(sub));
+                unreadable.push(order);
             }
         }
+        self.give_up_orders(ctx, key, &unreadable);
     }
 
     /// An offer was not answered in time.
@@ -373,10 +395,6 @@ impl Room {
             self.remove(ctx, key, LeaveReason::StateMismatch);
         }
     }
-}
-
-fn failed(sub: &Subscription) -> SessionEvent {
-    SessionEvent::SubscriptionFailed { track: sub.sid.clone(), why: Unreceived::Codec }
 }
 
 fn empty_section(kind: SectionKind, mid: &str) -> OfferSection {

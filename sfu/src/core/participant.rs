@@ -247,8 +247,8 @@ impl Participant {
         estimator.is_informed().then_some(estimator)
     }
 
-    /// The subscription of a track.
-    pub(super) fn subscription_of(&self, track: usize) -> Option<usize> {
-        self.subscriptions.iter().find(|(_, other)| other.track == track).map(|(key, _)| key)
+    /// The subscription of a track, in whichever codec.
+    pub(super) fn subscription_of(&self, track: &TrackSid) -> Option<usize> {
+        self.subscriptions.iter().find(|(_, other)| other.sid == *track).map(|(key, _)| key)
     }
 }

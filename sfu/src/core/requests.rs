@@ -73,6 +73,7 @@ impl Room {
 
     fn add_track(&mut self, ctx: &mut Context<'_>, key: usize, announced: AddTrack) {
         let owned = self.tracks_of(key).len();
+        let backup = self.refuses_backup(key, &announced);
         let Some(participant) = self.participants.get_mut(key) else { return };
         participant.negotiation.forget_old(ctx.now);
         let (grant, session) = (&participant.grant, participant.session);
@@ -83,9 +84,10 @@ impl Room {
                     && fits(announced.kind, announced.source));
         let pending = &mut participant.negotiation.pending;
         let limits = &ctx.config.limits;
-        let refusal = if !allowed || announced.backup_of.is_some() {
-            // Backup codecs are only published when asked for, and we do not ask.
+        let refusal = if !allowed {
             Some(Refusal::NotAllowed)
+        } else if backup.is_some() {
+            backup
         } else if pending.len() >= limits.pending_tracks || owned >= limits.tracks {
             Some(Refusal::LimitExceeded)
         } else {
@@ -106,7 +108,10 @@ impl Room {
                 other.sid.clone()
             }
             None => {
-                let sid = TrackSid(ctx.sid(&format!("TR_{}", sid_letters(kind, announced.source))));
+                let letters = sid_letters(kind, announced.source);
+                // A backup goes by the name of what it is a backup of.
+                let sid = announced.backup_of.clone();
+                let sid = sid.unwrap_or_else(|| TrackSid(ctx.sid(&format!("TR_{letters}"))));
                 let (announced, since) = (announced.clone(), ctx.now);
                 pending.push_back(Pending { sid: sid.clone(), announced, since });
                 sid
@@ -132,11 +137,18 @@ impl Room {
         sid: &TrackSid,
         change: impl FnOnce(&mut TrackInfo),
     ) {
-        let own = |track: &super::track::Track| track.owner == key && track.info.sid == *sid;
+        let own = |track: &super::track::Track| {
+            track.owner == key && track.info.sid == *sid && track.primary.is_none()
+        };
         if let Some((_, track)) = self.tracks.iter_mut().find(|(_, track)| own(track)) {
             let before = track.info.clone();
             change(&mut track.info);
-            if track.info != before {
+            let (changed, muted) = (track.info != before, track.info.muted);
+            let backup = track.backup.and_then(|backup| self.tracks.get_mut(backup));
+            if let Some(backup) = backup {
+                backup.info.muted = muted;
+            }
+            if changed {
                 self.announce(ctx, key);
             }
             return;
@@ -345,7 +357,8 @@ impl Room {
 
     /// A track by its id.
     pub(super) fn by_sid(&self, sid: &TrackSid) -> Option<usize> {
-        self.tracks.iter().find(|(_, track)| track.info.sid == *sid).map(|(key, _)| key)
+        let named = |track: &super::track::Track| track.info.sid == *sid && track.primary.is_none();
+        self.tracks.iter().find(|(_, track)| named(track)).map(|(key, _)| key)
     }
 }
 

@@ -167,8 +167,15 @@ impl Room {
         let full = self.max_participants > 0
             && !join.grant.recorder
             && self.counted() - u32::from(replaced) >= self.max_participants;
-        if full {
-            return ctx.tell(Some(join.session), SessionEvent::Refused(Refusal::RoomFull));
+        let refusal = if full {
+            Some(Refusal::RoomFull)
+        } else if join.grant.recorder && self.is_encrypted() {
+            Some(Refusal::Encrypted)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return ctx.tell(Some(join.session), SessionEvent::Refused(refusal));
         }
         if let Some(old) = same {
             self.remove(ctx, old, LeaveReason::DuplicateIdentity);
@@ -390,15 +397,17 @@ impl Room {
         self.tracks.iter().map(|(key, _)| key).collect()
     }
 
-    /// Keys of a participant's tracks.
+    /// Keys of a participant's tracks; backups are part of them.
     pub(super) fn tracks_of(&self, owner: usize) -> Vec<usize> {
-        self.tracks.iter().filter(|(_, track)| track.owner == owner).map(|(key, _)| key).collect()
+        let own = |track: &Track| track.owner == owner && track.primary.is_none();
+        self.tracks.iter().filter(|(_, track)| own(track)).map(|(key, _)| key).collect()
     }
 
     /// A participant as others see it.
     pub(super) fn info_of(&self, key: usize) -> Option<ParticipantInfo> {
         let participant = self.participants.get(key)?;
-        let tracks = self.tracks.iter().filter(|(_, track)| track.owner == key);
+        let shown = |track: &Track| track.owner == key && track.primary.is_none();
+        let tracks = self.tracks.iter().filter(|(_, track)| shown(track));
         Some(ParticipantInfo {
             sid: participant.sid.clone(),
             profile: Arc::clone(&participant.profile),
@@ -431,6 +440,11 @@ impl Room {
         let counted = self.participants.iter().filter(|(_, participant)| counts(participant));
         let publishes = |key: usize| self.tracks.iter().any(|(_, track)| track.owner == key);
         counted.filter(|(key, _)| publishes(*key)).count() as u32
+    }
+
+    /// Something in it is encrypted from end to end.
+    fn is_encrypted(&self) -> bool {
+        self.tracks.iter().any(|(_, track)| track.info.announced.encryption != 0)
     }
 
     fn recording(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use rand_chacha::rand_core::Rng as _;
 
-use super::api::{MediaKind, SessionEvent, TrackSid};
+use super::api::{MediaKind, SessionEvent, TrackSid, Unreceived};
 use super::context::Context;
 use super::ladder::Target;
 use super::room::Room;
@@ -17,14 +17,17 @@ impl Room {
             return;
         };
         let Some(owner) = self.participants.get(published.owner) else { return };
-        if published.owner == subscriber {
+        if published.owner == subscriber || published.primary.is_some() {
             return;
         }
         let sid = published.info.sid.clone();
+        let carrier = published.backup.filter(|_| published.regressed).unwrap_or(track);
+        // What is encrypted from end to end is nothing to a recorder.
+        let barred = person.grant.recorder && published.info.announced.encryption != 0;
         // Who is hidden cannot be named, and a client drops tracks of people it does not know.
         let wanted = person.grant.subscribe && person.wants.track(&sid) && !owner.grant.hidden;
         let allowed = owner.audience.admits(person, &sid);
-        let before = person.subscription_of(track);
+        let before = person.subscription_of(&sid);
         if !allowed && (wanted || before.is_some()) {
             // Of people that a client does not know it is told nothing.
             self.tell_news_to(ctx, subscriber);
@@ -35,12 +38,17 @@ impl Room {
             return;
         };
         let (session, publisher) = (person.session, owner.sid.clone());
+        if barred && wanted {
+            let (track, why) = (sid.clone(), Unreceived::Encrypted);
+            ctx.tell(session, SessionEvent::SubscriptionFailed { track, why });
+        }
+        let wanted = wanted && !barred;
         let told =
             SessionEvent::SubscriptionAllowed { participant: publisher, track: sid, allowed };
         match (wanted && allowed, before) {
             (true, None) => {
                 ctx.tell(session, told);
-                self.subscribe(ctx, subscriber, track);
+                self.subscribe(ctx, subscriber, carrier);
             }
             (false, Some(subscription)) => {
                 if !allowed {
@@ -63,6 +71,29 @@ impl Room {
     }
 
     fn subscribe(&mut self, ctx: &mut Context<'_>, subscriber: usize, key: usize) {
+        let order = self.order;
+        self.order += 1;
+        self.attach(ctx, subscriber, key, order);
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        let first = !std::mem::replace(&mut track.told_subscribed, true);
+        let (owner, sid, backup) = (track.owner, track.info.sid.clone(), track.primary.is_some());
+        if first
+            && !backup
+            && let Some(owner) = self.participants.get(owner)
+        {
+            ctx.tell(owner.session, SessionEvent::TrackSubscribed { track: sid });
+        }
+        self.introduce_quality(ctx, subscriber, owner);
+    }
+
+    /// Makes a subscription; its order says which of a client's sections it gets.
+    pub(super) fn attach(
+        &mut self,
+        ctx: &mut Context<'_>,
+        subscriber: usize,
+        key: usize,
+        order: u64,
+    ) {
         let numbers = ctx.rng.next_u32();
         let streams = Streams {
             ssrc: ctx.ssrc(),
@@ -73,22 +104,16 @@ impl Room {
         let Some(person) = self.participants.get_mut(subscriber) else { return };
         let (sid, kind) = (track.info.sid.clone(), track.kind());
         let wish = person.wants.wish(&sid);
-        let subscription = Subscription::new(key, sid.clone(), kind, self.order, streams, wish);
-        self.order += 1;
+        let subscription = Subscription::new(key, sid, kind, order, streams, wish);
         let subscription = person.subscriptions.insert(subscription);
         person.sending.insert(streams.ssrc, subscription);
         track.subscribers.push((subscriber, subscription));
-        let first = !std::mem::replace(&mut track.told_subscribed, true);
-        let owner = track.owner;
-        if first && let Some(owner) = self.participants.get(owner) {
-            ctx.tell(owner.session, SessionEvent::TrackSubscribed { track: sid });
-        }
         self.needs_offer(ctx.now, subscriber);
         self.review_demand(ctx, key);
-        self.introduce_quality(ctx, subscriber, owner);
     }
 
-    fn unsubscribe(&mut self, subscriber: usize, key: usize) {
+    /// Ends a subscription.
+    pub(super) fn unsubscribe(&mut self, subscriber: usize, key: usize) {
         let Some(person) = self.participants.get_mut(subscriber) else { return };
         let Some(subscription) = person.subscriptions.try_remove(key) else { return };
         person.sending.remove(&subscription.ssrc);
@@ -100,6 +125,10 @@ impl Room {
     /// A track ends. Its sections become free; clients learn of it by the publisher's info.
     pub(super) fn end_track(&mut self, key: usize) -> Option<TrackSid> {
         let track = self.tracks.try_remove(key)?;
+        if let Some(backup) = track.backup {
+            self.end_track(backup);
+        }
+        self.leave_backup(&track);
         for (subscriber, subscription) in &track.subscribers {
             self.unsubscribe(*subscriber, *subscription);
         }

@@ -46,6 +46,14 @@ pub(super) struct Track {
     pub(super) told_subscribed: bool,
     /// Which of its rungs are wanted.
     pub(super) demand: Demand,
+    /// The track that it is the backup codec of.
+    pub(super) primary: Option<usize>,
+    /// The track that is its backup codec.
+    pub(super) backup: Option<usize>,
+    /// Everybody gets the backup.
+    pub(super) regressed: bool,
+    /// The publisher was asked for the backup.
+    pub(super) backup_asked: bool,
 }
 
 impl Track {
@@ -100,6 +108,10 @@ impl Track {
             subscribers: Vec::new(),
             told_subscribed: false,
             demand: Demand::new(),
+            primary: None,
+            backup: None,
+            regressed: false,
+            backup_asked: false,
         };
         track.take_streams(section);
         Some(track)

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    dead_code,
     missing_docs,
     unreachable_pub,
     reason = "scenarios may fail loudly"
@@ -10,6 +11,8 @@
 
 mod abuse;
 mod person;
+#[path = "../rooms/receiver.rs"]
+mod receiver;
 mod sequences;
 mod source;
 mod world;

@@ -21,6 +21,7 @@ use bedside_sfu::core::sdp::{
     self, Description, Direction, Extension, Local, OfferSection, PayloadType, SectionKind,
 };
 
+use crate::receiver::Receiver;
 use crate::source::{LEVEL, MID, OPUS, REPAIRED, RID, RTX, Source, TWCC, VP8};
 use crate::world::server;
 
@@ -79,6 +80,10 @@ pub struct Person {
     pub sources: Vec<Source>,
     pub peer: Option<Peer>,
     pub answer: Option<Description>,
+    /// The connection it receives on, where that is another.
+    pub receiver: Option<Receiver>,
+    /// Its answer to the server's offer, to be sent.
+    pub to_answer: Option<(u32, String)>,
     pub open_offers: BTreeSet<u32>,
     pub streams: BTreeMap<u32, Stream>,
     pub log: Vec<SessionEvent>,
@@ -111,6 +116,8 @@ impl Person {
             sources: Vec::new(),
             peer: None,
             answer: None,
+            receiver: None,
+            to_answer: None,
             open_offers: BTreeSet::new(),
             streams: BTreeMap::new(),
             log: Vec::new(),
@@ -212,8 +219,17 @@ impl Person {
                 assert!(self.open_offers.remove(id), "an answer that nobody asked for");
                 let mids: BTreeSet<&String> = mid_to_track.iter().map(|(mid, _)| mid).collect();
                 assert_eq!(mids.len(), mid_to_track.len(), "two tracks on one section");
-                self.carried.clone_from(mid_to_track);
+                if self.receiver.is_none() {
+                    self.carried.clone_from(mid_to_track);
+                }
                 self.answered(now, sdp);
+            }
+            SessionEvent::Offer { id, sdp, mid_to_track } => {
+                let mids: BTreeSet<&String> = mid_to_track.iter().map(|(mid, _)| mid).collect();
+                assert_eq!(mids.len(), mid_to_track.len(), "two tracks on one section");
+                self.carried.clone_from(mid_to_track);
+                let receiver = self.receiver.as_mut().unwrap();
+                self.to_answer = Some((*id, receiver.answer(now, sdp, |_| true, false)));
             }
             SessionEvent::SectionsNeeded { audio, video } if self.obeys => {
                 self.receive_on(*audio, *video);
@@ -221,6 +237,7 @@ impl Person {
             }
             SessionEvent::Left { .. } | SessionEvent::Refused(_) => {
                 self.ended = true;
+                self.to_answer = None;
                 self.open_offers.clear();
             }
             _ => {}
@@ -256,18 +273,22 @@ impl Person {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        self.peer.as_ref()?.poll_timeout()
+        let other = self.receiver.as_ref().and_then(|receiver| receiver.peer.as_ref());
+        self.peer.iter().chain(other).filter_map(Peer::poll_timeout).min()
     }
 
     pub fn work(&mut self, now: Instant) {
-        let Some(peer) = &mut self.peer else { return };
-        if peer.poll_timeout().is_some_and(|at| at <= now) {
-            peer.handle_timeout(now);
-        }
-        while let Some(event) = peer.poll_event() {
-            if matches!(event, PeerEvent::Closed(_)) {
-                self.peer = None;
-                return;
+        let other = self.receiver.as_mut().map(|receiver| &mut receiver.peer);
+        for slot in [Some(&mut self.peer), other].into_iter().flatten() {
+            let Some(peer) = slot else { continue };
+            if peer.poll_timeout().is_some_and(|at| at <= now) {
+                peer.handle_timeout(now);
+            }
+            let closed = |peer: &mut Peer| {
+                std::iter::from_fn(|| peer.poll_event()).any(|e| matches!(e, PeerEvent::Closed(_)))
+            };
+            if closed(peer) {
+                *slot = None;
             }
         }
     }
@@ -294,15 +315,26 @@ impl Person {
 
     pub fn take_out(&mut self) -> Vec<(Path, Vec<u8>)> {
         let mut all: Vec<_> = self.out.drain(..).collect();
-        while let Some(transmit) = self.peer.as_mut().and_then(Peer::poll_transmit) {
-            all.push(transmit);
+        let other = self.receiver.as_mut().and_then(|receiver| receiver.peer.as_mut());
+        for peer in self.peer.iter_mut().chain(other) {
+            all.extend(std::iter::from_fn(|| peer.poll_transmit()));
         }
         all
     }
 
-    pub fn datagram(&mut self, now: Instant, bytes: &mut [u8]) {
-        let path = self.path();
-        let Some(peer) = &mut self.peer else { return };
+    /// Whether an address is one of its own.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let other = self.receiver.as_ref().map(|receiver| receiver.address);
+        self.address == address || other == Some(address)
+    }
+
+    pub fn datagram(&mut self, now: Instant, local: SocketAddr, bytes: &mut [u8]) {
+        let path = Path::Udp { local, remote: server() };
+        let peer = match &mut self.receiver {
+            Some(receiver) if receiver.address == local => receiver.peer.as_mut(),
+            Some(_) | None => self.peer.as_mut(),
+        };
+        let Some(peer) = peer else { return };
         match peer.handle_datagram(now, path, bytes) {
             Received::Rtp { packet, .. } => {
                 let packet = packet.to_vec();
@@ -319,9 +351,9 @@ impl Person {
     fn media(&mut self, packet: &[u8]) {
         let header = Header::parse(packet).unwrap();
         let payload = rtp::payload(packet, &header).unwrap();
-        let sections = self.answer.iter().flat_map(|answer| &answer.sections);
+        let sections = self.incoming().into_iter().flat_map(|answer| &answer.sections);
         let repairs = sections.flat_map(|section| &section.fid);
-        let repaired = repairs.into_iter().find(|(_, repair)| *repair == header.ssrc);
+        let repaired = repairs.into_iter().find(|(_, repair)| *repair == header.ssrc).copied();
         if let Some((media, _)) = repaired {
             let fresh = self.repair_numbers.insert((header.ssrc, header.sequence));
             assert!(fresh, "a repair number was used twice");
@@ -330,7 +362,7 @@ impl Person {
                 return;
             }
             let (original, payload) = payload.split_first_chunk().unwrap();
-            let stream = self.streams.entry(*media).or_default();
+            let stream = self.streams.entry(media).or_default();
             stream.put(u16::from_be_bytes(*original), header.timestamp, payload, true);
         } else {
             let stream = self.streams.entry(header.ssrc).or_default();
@@ -361,6 +393,11 @@ impl Person {
         }
     }
 
+    /// The description of what it receives.
+    fn incoming(&self) -> Option<&Description> {
+        self.receiver.as_ref().map_or(self.answer.as_ref(), |receiver| receiver.offer.as_ref())
+    }
+
     /// The stream that carries a track.
     pub fn stream_of(&self, track: &TrackSid) -> Option<&Stream> {
         self.streams.get(&self.ssrc_of(track)?)
@@ -368,7 +405,7 @@ impl Person {
 
     pub fn ssrc_of(&self, track: &TrackSid) -> Option<u32> {
         let (mid, _) = self.carried.iter().find(|(_, sid)| sid == track)?;
-        let answer = self.answer.as_ref()?;
+        let answer = self.incoming()?;
         let section = answer.sections.iter().find(|section| section.mid == *mid)?;
         section.ssrcs.first().copied()
     }

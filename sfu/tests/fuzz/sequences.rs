@@ -35,6 +35,7 @@ impl Run {
         if seed % 3 == 1 {
             (world.loss_up, world.loss_down) = (10, 20);
         }
+        world.bad_answers = if seed % 2 == 1 { 40 } else { 0 };
         Self { world, ssrc: 1_000, wild: seed % 4 == 3, hidden: seed % 7 == 2 }
     }
 
@@ -84,7 +85,7 @@ impl Run {
 
     fn step(&mut self) {
         let Some(who) = self.somebody() else { return self.join() };
-        match self.below(26) {
+        match self.below(27) {
             0 | 1 => self.join(),
             2..=5 => self.publish(who),
             6 => self.unpublish(who),
@@ -115,6 +116,7 @@ impl Run {
             22 => self.address(who),
             23 => self.bad_offer(who),
             24 => self.message(who),
+            25 => self.answer(who),
             _ => self.time(),
         }
     }
@@ -123,7 +125,8 @@ impl Run {
         let name = NAMES[self.below(NAMES.len())];
         // The old one of that name learns of its end by an event; whoever was cut off does not.
         let (grant, adaptive) = (self.grant(), self.chance(30));
-        let who = self.world.enter(name, grant, adaptive);
+        let two = self.chance(30);
+        let who = self.world.enter_by(name, grant, adaptive, two);
         if self.chance(85) && !self.world.people[who].ended {
             if self.chance(40) {
                 self.world.people[who].receive_on(2, 2);
@@ -356,6 +359,18 @@ impl Run {
         self.world.request(who, Request::Offer { id, sdp });
     }
 
+    /// An answer that nobody waits for, or garbage in place of one.
+    fn answer(&mut self, who: usize) {
+        let id = self.below(12) as u32;
+        let mut sdp = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n".to_owned();
+        if self.chance(50) {
+            let (offer, text) = self.world.people[who].write_offer();
+            self.world.people[who].open_offers.remove(&offer);
+            sdp = text;
+        }
+        self.world.request(who, Request::Answer { id, sdp });
+    }
+
     fn message(&mut self, who: usize) {
         let mut bytes = vec![23, 0, 0, 0, 0];
         bytes[1] = self.below(3) as u8;
@@ -445,7 +460,7 @@ fn run(seeds: std::ops::Range<u8>) {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.end()));
         forwarded += done.unwrap_or_else(|_| panic!("seed {seed}, at the end"));
     }
-    assert!(forwarded > 5_000, "media flows in these worlds: {forwarded} packets");
+    assert!(forwarded > 3_000, "media flows in these worlds: {forwarded} packets");
 }
 
 #[test]

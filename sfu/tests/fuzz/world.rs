@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::person::Person;
+use crate::receiver::Receiver;
 
 pub const ROOM: RoomKey = RoomKey(1);
 
@@ -28,6 +29,8 @@ pub struct World {
     /// Of what people send, in 1/256.
     pub loss_up: u8,
     pub loss_down: u8,
+    /// How many answers of 256 are not what they should be.
+    pub bad_answers: u8,
     start: Instant,
     next_tick: Instant,
     identity: Arc<Identity>,
@@ -79,6 +82,7 @@ impl World {
             deadline: None,
             loss_up: 0,
             loss_down: 0,
+            bad_answers: 0,
             start: now,
             next_tick: now,
             identity,
@@ -125,11 +129,18 @@ impl World {
 
     /// A person joins and does not offer yet.
     pub fn enter(&mut self, name: &str, grant: Grant, adaptive: bool) -> usize {
+        self.enter_by(name, grant, adaptive, false)
+    }
+
+    /// … with one connection, or two.
+    pub fn enter_by(&mut self, name: &str, grant: Grant, adaptive: bool, two: bool) -> usize {
         let session = self.session();
         let who = self.people.len();
         let address = SocketAddr::from(([10, 0, (who >> 8) as u8, who as u8], 40_000));
         let mut person = Person::new(name, address, Arc::clone(&self.identity), &mut self.rng);
         person.session = Some(session);
+        person.receiver =
+            two.then(|| Receiver::new(who, Crypto::Clear, Arc::clone(&self.identity)));
         self.people.push(person);
         self.command(Command::Join(Box::new(Join {
             room: ROOM,
@@ -139,7 +150,7 @@ impl World {
             auto_subscribe: true,
             adaptive_stream: adaptive,
             allow_pause: true,
-            client: ClientTraits::default(),
+            client: ClientTraits { two_connections: two, ..ClientTraits::default() },
         })));
         who
     }
@@ -213,8 +224,41 @@ impl World {
                     self.core.handle_input(self.now, Input::Command(command));
                 }
             }
+            for who in 0..self.people.len() {
+                if let Some((id, sdp)) = self.people[who].to_answer.take() {
+                    quiet = false;
+                    self.answer(who, id, sdp);
+                }
+            }
             if quiet {
                 return;
+            }
+        }
+    }
+
+    /// Somebody answers, well or not.
+    fn answer(&mut self, who: usize, id: u32, mut sdp: String) {
+        let random = self.rng.next_u32();
+        let (mut times, mut ids) = (1, vec![id]);
+        if (random as u8) < self.bad_answers {
+            match random >> 8 & 7 {
+                0 => times = 0,
+                1 => times = 2,
+                2 => ids = vec![id.wrapping_sub(1), id.wrapping_add(1), id],
+                3 => ids = vec![0],
+                4 => sdp.truncate(random as usize % sdp.len()),
+                5 => sdp = sdp.replace("a=mid:1", "a=mid:0"),
+                6 => sdp = sdp.replace("m=video 9", "m=video 0"),
+                _ => sdp = sdp.replace("a=recvonly", "a=inactive"),
+            }
+        }
+        let (session, ended) = (self.people[who].session, self.people[who].ended);
+        let Some(session) = session.filter(|_| !ended) else { return };
+        for _ in 0..times {
+            for id in &ids {
+                let request = Request::Answer { id: *id, sdp: sdp.clone() };
+                let command = Command::Request { session, request };
+                self.core.handle_input(self.now, Input::Command(command));
             }
         }
     }
@@ -229,9 +273,9 @@ impl World {
                 continue;
             }
             // An address may have been given to somebody else: the newest has it.
-            let to = self.people.iter_mut().rfind(|person| person.address == remote);
+            let to = self.people.iter_mut().rfind(|person| person.is_at(remote));
             if let Some(person) = to {
-                person.datagram(self.now, &mut bytes);
+                person.datagram(self.now, remote, &mut bytes);
             }
         }
     }

@@ -60,6 +60,8 @@ pub struct Client {
     pub server_active: bool,
     pub reads_red: bool,
     pub has_video_codec: bool,
+    /// A codec that it cannot decode.
+    pub lacks: &'static str,
     /// Cannot use sections again that were inactive.
     pub idle_stays_open: bool,
     pub asks_again: bool,
@@ -138,6 +140,7 @@ impl Client {
             server_active: false,
             reads_red: false,
             has_video_codec: true,
+            lacks: "",
             idle_stays_open: false,
             asks_again: false,
             asks_after: None,
@@ -199,6 +202,7 @@ impl Client {
                 if kind == SectionKind::Video && !self.has_video_codec {
                     section.codecs = vec![payload_type(120, "H265", "90000", "")];
                 }
+                section.codecs.retain(|codec| codec.name != self.lacks);
                 self.sections.push(section);
             }
         }
@@ -368,9 +372,11 @@ impl Client {
     /// What an offer of the server's own carries.
     fn offered(&mut self, now: Instant, id: u32, text: &str, carried: Vec<(String, TrackSid)>) {
         self.carries(&sdp::parse(text).unwrap(), carried);
-        let (seeing, red) = (self.has_video_codec, self.reads_red);
+        let (seeing, red, lacks) = (self.has_video_codec, self.reads_red, self.lacks);
         let receiver = self.receiver.as_mut().filter(|receiver| !receiver.mute);
-        let reads = |section: &Section| seeing || section.kind != SectionKind::Video;
+        let reads = |section: &Section| {
+            (seeing || section.kind != SectionKind::Video) && section.codec(lacks).is_none()
+        };
         self.to_answer = receiver.map(|receiver| (id, receiver.answer(now, text, reads, red)));
     }
 

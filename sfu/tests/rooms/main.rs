@@ -10,11 +10,13 @@
 /// Clients have one connection for both directions.
 pub const TWO_CONNECTIONS: bool = false;
 
+mod backup;
 mod bandwidth;
 mod client;
 mod data;
 mod data_tracks;
 mod dynacast;
+mod encrypted;
 mod forwarding;
 mod hostile;
 mod lies;

@@ -13,6 +13,8 @@ pub const TWO_CONNECTIONS: bool = true;
 
 mod offers;
 
+#[path = "../rooms/backup.rs"]
+mod backup;
 #[path = "../rooms/bandwidth.rs"]
 mod bandwidth;
 #[path = "../rooms/client.rs"]
@@ -23,6 +25,8 @@ mod data;
 mod data_tracks;
 #[path = "../rooms/dynacast.rs"]
 mod dynacast;
+#[path = "../rooms/encrypted.rs"]
+mod encrypted;
 #[path = "../rooms/forwarding.rs"]
 mod forwarding;
 #[path = "../rooms/hostile.rs"]

@@ -118,9 +118,13 @@ fn codecs(info: &TrackInfo, layers: &[lk::VideoLayer]) -> Vec<lk::SimulcastCodec
     let mut codecs: Vec<_> = announced
         .map(|(index, codec)| lk::SimulcastCodecInfo {
             mime_type: format!("{kind}/{}", codec.codec),
-            mid: if index == 0 { info.mid.clone() } else { String::new() },
+            mid: if index == 0 { info.mid.clone() } else { codec.mid.clone() },
             cid: codec.cid.clone(),
-            layers: if index == 0 { layers.to_vec() } else { Vec::new() },
+            layers: if index == 0 {
+                layers.to_vec()
+            } else {
+                codec.layers.iter().map(layer).collect()
+            },
             video_layer_mode: codec.layer_mode,
             ..lk::SimulcastCodecInfo::default()
         })

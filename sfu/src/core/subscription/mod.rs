@@ -106,6 +106,8 @@ pub(super) struct Subscription {
     pub(super) binding: Option<Binding>,
     /// The client has no codec for it.
     pub(super) unreadable: bool,
+    /// … but for its backup, which is not sent yet.
+    pub(super) awaits_backup: bool,
     /// Our stream.
     pub(super) ssrc: u32,
     /// Our repair stream.
@@ -180,6 +182,7 @@ impl Subscription {
             order,
             binding: None,
             unreadable: false,
+            awaits_backup: false,
             ssrc: streams.ssrc,
             repair_ssrc: streams.repair_ssrc,
             wish,
