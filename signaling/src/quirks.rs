@@ -1,30 +1,66 @@
-//! What client families need that the protocol does not say. Keyed by what a client tells of
-//! itself; a family that is not listed gets the careful defaults.
+//! What client families need that the protocol does not say: a table, keyed by what a client tells of
+//! itself. A family that is not in it gets the careful defaults.
 
 use bedside_sfu::core::api::ClientTraits;
 use livekit_protocol as lk;
 use livekit_protocol::client_info::Sdk;
+use tracing::trace;
 
 /// The oldest signal protocol that is served.
 pub const MIN_PROTOCOL: i32 = 9;
 
+/// Who comes, as far as it tells.
+struct Who<'a> {
+    client: &'a lk::ClientInfo,
+    /// Its `User-Agent`.
+    agent: &'a str,
+}
+
+/// One way in which some clients differ.
+struct Row {
+    /// What it is called in logs.
+    name: &'static str,
+    /// Why anything has to differ.
+    reason: &'static str,
+    /// Which clients.
+    of: fn(&Who<'_>) -> bool,
+    /// What differs from the careful defaults.
+    change: fn(&mut ClientTraits),
+}
+
+/// Each row has a test of its own below.
+const ROWS: [Row; 2] = [
+    Row {
+        name: "red",
+        reason: "Firefox and Safari negotiate RED and then do not play it, so it goes to those only \
+                 that are known to play it",
+        of: plays_red,
+        change: |traits| traits.reads_red = true,
+    },
+    Row {
+        name: "idle sections stay open",
+        reason: "the Go SDK's WebRTC library stops the receiver of a section each time that it is \
+                 offered inactive, makes a new one the first time only, and then receives nothing by \
+                 the one that was stopped",
+        of: |who| who.client.sdk() == Sdk::Go,
+        change: |traits| traits.idle_stays_open = true,
+    },
+];
+
 /// What the engine must know of this client's software. `agent` is its `User-Agent`.
 pub fn traits(client: &lk::ClientInfo, agent: &str) -> ClientTraits {
-    ClientTraits {
-        reads_red: reads_red(client, agent),
-        idle_stays_open: stops_inactive(client),
-        ..ClientTraits::default()
+    let who = Who { client, agent };
+    let mut traits = ClientTraits::default();
+    for row in ROWS.iter().filter(|row| (row.of)(&who)) {
+        trace!(name = row.name, reason = row.reason, "a client is served in its own way");
+        (row.change)(&mut traits);
     }
+    traits
 }
 
-/// The Go SDK's WebRTC library stops the receiver of a section each time that it is offered inactive,
-/// makes a new one the first time only, and then receives nothing by the one that was stopped.
-fn stops_inactive(client: &lk::ClientInfo) -> bool {
-    client.sdk() == Sdk::Go
-}
-
-/// Firefox and Safari negotiate RED and then do not play it.
-fn reads_red(client: &lk::ClientInfo, agent: &str) -> bool {
+/// All of Chromium's family, and what is built on its library.
+fn plays_red(who: &Who<'_>) -> bool {
+    let Who { client, agent } = who;
     let browser = client.browser.to_ascii_lowercase();
     let chromium = ["chrome", "chromium", "edge", "opera", "brave", "samsung"];
     match client.sdk() {
