@@ -4,7 +4,7 @@
 //! it is to receive, it is asked to add some and offer again: one question at a time. Clients that
 //! receive on a connection of its own are offered that one by us (`offering`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub(super) struct Negotiation {
     pub(super) pending: VecDeque<Pending>,
     /// Sections whose track has ended; they are answered with port 0.
     ended: BTreeSet<String>,
+    /// Sections whose track was taken back, with the client's id of it. It may go on sending there.
+    taken_back: BTreeMap<String, Option<String>>,
     session: u64,
     version: u32,
     /// What we have offered, to clients that are offered to.
@@ -73,6 +75,22 @@ impl Negotiation {
     /// them.
     pub(super) fn forget_old(&mut self, now: Instant) {
         self.pending.retain(|other| now.saturating_duration_since(other.since) < PENDING_LIMIT);
+    }
+
+    /// A track in this section was taken from the client.
+    pub(super) fn take_back(&mut self, mid: &str) {
+        let offer = self.offer.clone();
+        let section = offer.iter().flat_map(|offer| &offer.sections).find(|one| one.mid == mid);
+        if let Some(section) = section {
+            self.taken_back.insert(mid.to_owned(), cid(section).map(str::to_owned));
+        }
+    }
+
+    /// What is sent there was taken back, and was not announced again.
+    fn is_taken_back(&self, section: &Section) -> bool {
+        let sent = cid(section);
+        self.taken_back.get(&section.mid).is_some_and(|taken| taken.as_deref() == sent)
+            && !self.pending.iter().any(|other| Some(&*other.announced.cid) == sent)
     }
 
     /// A new session has heard no question.
@@ -238,6 +256,10 @@ impl Room {
         let (own, foreign) = (own.filter(is_kind), own.filter(|track| !is_kind(track)));
         changes.ended.extend(foreign);
         let Some(participant) = self.participants.get_mut(key) else { return Fill::Idle };
+        if section.sends() && own.is_none() && participant.negotiation.is_taken_back(section) {
+            return Fill::Idle;
+        }
+        participant.negotiation.taken_back.remove(&section.mid);
         let ended = &mut participant.negotiation.ended;
         if section.sends() {
             ended.remove(&section.mid);
@@ -289,7 +311,7 @@ impl Room {
     fn publish(&mut self, key: usize, kind: MediaKind, section: &Section) -> Option<usize> {
         let participant = self.participants.get_mut(key)?;
         let pending = &mut participant.negotiation.pending;
-        let cid = section.msid.as_ref().map(|(_, track)| track.as_str());
+        let cid = cid(section);
         let of_kind = |add: &AddTrack| add.kind == kind;
         let by_cid =
             |other: &Pending| of_kind(&other.announced) && Some(&*other.announced.cid) == cid;
@@ -324,12 +346,13 @@ impl Room {
 
     /// An announced track whose section was offered before it: pairs them now.
     pub(super) fn publish_held(&mut self, ctx: &mut Context<'_>, key: usize, kind: MediaKind) {
-        let offer = self.participants.get(key).and_then(|other| other.negotiation.offer.clone());
-        let Some(offer) = offer else { return };
+        let Some(participant) = self.participants.get(key) else { return };
+        let Some(offer) = participant.negotiation.offer.clone() else { return };
         let held = offer.sections.iter().find(|section| {
             section.sends()
                 && media_kind(section.kind) == Some(kind)
                 && self.track_in(key, &section.mid).is_none()
+                && !participant.negotiation.is_taken_back(section)
         });
         let Some(section) = held else { return };
         let answered = choose_codec(kind, &[], section).map(|codec| codec.name.clone());
@@ -544,6 +567,11 @@ impl Room {
         let here = |track: &Track| track.owner == owner && track.info.mid == mid;
         self.tracks.iter().find(|(_, track)| here(track)).map(|(key, _)| key)
     }
+}
+
+/// The client's id of what it sends in a section.
+fn cid(section: &Section) -> Option<&str> {
+    section.msid.as_ref().map(|(_, track)| track.as_str())
 }
 
 /// Sections of the last offer that could carry something more.

@@ -352,7 +352,11 @@ impl Room {
         for track in self.tracks_of(key) {
             let allowed =
                 self.tracks.get(track).is_some_and(|track| may(&track.info.announced.source));
+            let mid = self.tracks.get(track).map(|track| track.info.mid.clone());
             if !allowed && let Some(sid) = self.end_track(track) {
+                if let Some((participant, mid)) = self.participants.get_mut(key).zip(mid) {
+                    participant.negotiation.take_back(&mid);
+                }
                 ctx.tell(session, SessionEvent::TrackUnpublished { track: sid });
             }
         }

@@ -9,6 +9,7 @@ use bedside_sfu::core::api::{
 use bedside_sfu::core::ice::shard_of;
 use bedside_sfu::core::peer::Crypto;
 
+use crate::client::announcement;
 use crate::forwarding::{call, publish};
 use crate::source::Source;
 use crate::world::{ROOM, SHARD, World};
@@ -319,6 +320,37 @@ fn rights_are_kept_and_taken() {
     assert_eq!(world.clients[doctor].tracks_of_others().len(), 0);
     let unpublished = |event: &SessionEvent| matches!(event, SessionEvent::TrackUnpublished { .. });
     assert_eq!(world.told(guest, unpublished), 1);
+}
+
+#[test]
+fn what_was_taken_back_is_not_what_is_announced_later() {
+    let (mut world, doctor, patient, _, face) = call(Crypto::Clear);
+    world.run_ms(500);
+    for publish in [false, true] {
+        let identity = Private("patient".into());
+        let grant = Grant { publish, ..Grant::default() };
+        world.command(Command::UpdateGrant { room: ROOM, identity, grant });
+        world.run_ms(100);
+    }
+    // Some clients go on sending what was taken from them.
+    let mid = |world: &World| world.clients[patient].sources.last().unwrap().mid.clone();
+    let old = mid(&world);
+    let now = world.now;
+    let again = publish(&mut world, patient, Source::video(now, "anew", "", 5_000, &[]));
+    let new = mid(&world);
+    assert_ne!((&face, old), (&again, new.clone()));
+    world.run_ms(500);
+    let seen = world.clients[doctor].tracks_of_others();
+    assert_eq!(
+        seen.iter().map(|track| (&track.sid, &track.mid)).collect::<Vec<_>>(),
+        [(&again, &new)]
+    );
+    world.clients[doctor].stream_of(&again).unwrap().check_whole();
+    // The same source may be announced again where it is still sent.
+    let announced = announcement(&world.clients[patient].sources[1]);
+    world.request(patient, Request::AddTrack(Box::new(announced)));
+    world.run_ms(300);
+    assert_eq!(world.clients[doctor].tracks_of_others().len(), 2);
 }
 
 #[test]
