@@ -140,6 +140,19 @@ export async function expectMeeting(people: Person[], whom = people, ms = 60_000
   expect([...missing.entries()], `not seen or heard:\n${last.join('\n')}`).toEqual([]);
 }
 
+/** `blind` gets no pictures of anybody, while the others get those of each other. */
+export async function expectBlind(blind: Person, others: Person[], ms = 30_000): Promise<void> {
+  const frames = async () => Object.values((await blind.report()).others).map((other) => other.frames);
+  const end = Date.now() + ms;
+  for (let before = await frames(); ; ) {
+    await expectMeeting(others);
+    const now = await frames();
+    if (JSON.stringify(now) === JSON.stringify(before)) return;
+    expect(Date.now(), `${blind.identity} still gets pictures`).toBeLessThan(end);
+    before = now;
+  }
+}
+
 /** Everybody of `people` but `whom` comes to know of it what is wanted. */
 export async function expectKnown(people: Person[], whom: Person, known: (other: Other | undefined) => unknown, wanted: unknown): Promise<void> {
   for (const person of people.filter((p) => p !== whom)) {

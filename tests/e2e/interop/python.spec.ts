@@ -78,6 +78,7 @@ test('a message goes there and back', async () => {
 });
 
 test('everything that two Python participants do to each other', async () => {
+  test.setTimeout(300_000);
   const env = { ...process.env, BEDSIDE_URL: demo.url };
   const { stderr } = await promisify(execFile)(interpreter, [path.join(folder, 'test_sdk.py')], { env });
   expect(stderr).toContain('OK');

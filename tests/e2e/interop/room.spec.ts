@@ -5,8 +5,9 @@ import { test, expect, type Browser } from '@playwright/test';
 import { launch } from '../support/chromium.js';
 import { startDemo, type Demo } from '../support/demo.js';
 import { openSdkPage, serveSdkPage, type SdkSite } from '../support/sdk.js';
-import { expectKnown, expectMeeting, InPage, InProgram, type Person } from './people.js';
+import { expectBlind, expectKnown, expectMeeting, InPage, InProgram, type Person } from './people.js';
 
+const room = 'everybody';
 let demo: Demo;
 let site: SdkSite;
 let browser: Browser;
@@ -19,14 +20,29 @@ let people: Person[];
 
 test.describe.configure({ mode: 'serial' });
 
-/** A token that lets its bearer change what others see of it. */
-function token(identity: string): string {
+function sign(claims: object): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const video = { roomJoin: true, room: 'everybody', canUpdateOwnMetadata: true };
   const exp = Math.floor(Date.now() / 1000) + 600;
-  const text = `${part({ alg: 'HS256' })}.${part({ iss: demo.api_key, sub: identity, exp, video })}`;
+  const text = `${part({ alg: 'HS256' })}.${part({ iss: demo.api_key, exp, ...claims })}`;
   return `${text}.${createHmac('sha256', demo.api_secret).update(text).digest('base64url')}`;
 }
+
+/** A token that lets its bearer change what others see of it. */
+const token = (identity: string) => sign({ sub: identity, video: { roomJoin: true, room, canUpdateOwnMetadata: true } });
+
+/** What somebody who administers the room does to one of its people. */
+async function administer(method: string, identity: string, more: object = {}): Promise<{ tracks?: { sid: string; type: string }[] }> {
+  const answer = await fetch(`${demo.url}/twirp/livekit.RoomService/${method}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${sign({ sub: 'administrator', video: { roomAdmin: true, room } })}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ room, identity, ...more }),
+  });
+  const text = await answer.text();
+  expect(answer.status, `${method}: ${text}`).toBe(200);
+  return JSON.parse(text);
+}
+
+const may = { can_publish: true, can_publish_data: true, can_subscribe: true, can_update_metadata: true };
 
 const socket = () => demo.url.replace('http', 'ws');
 
@@ -148,7 +164,62 @@ for (const who of ['browser', 'gopher', 'python', 'snake']) {
   });
 }
 
+test('a mute by the server is seen by everybody, and undone by its owner', async () => {
+  for (const person of people) {
+    const { tracks } = await administer('GetParticipant', person.identity);
+    const track_sid = tracks!.find((track) => track.type === 'AUDIO')!.sid;
+    await administer('MutePublishedTrack', person.identity, { track_sid, muted: true });
+    await expectKnown(people, person, (them) => them?.muted, true);
+    await person.do('mute', { muted: false });
+    await expectKnown(people, person, (them) => them?.muted, false);
+  }
+  await expectMeeting(people);
+});
+
+test('whoever may publish no more is gone from all pictures, is told so, and may again', async () => {
+  for (const person of people) {
+    await administer('UpdateParticipant', person.identity, { permission: { ...may, can_publish: false } });
+    await expectKnown(people, person, (them) => them?.tracks, 0);
+    const own = async () => (await person.report()).mayPublish;
+    await expect.poll(own, { message: `${person.identity} knows it` }).toBe(false);
+    // Python's SDK goes on listing what was taken from it.
+    const { published } = await person.report();
+    if (person === page || person === gopher) expect(published).toBe(0);
+    await administer('UpdateParticipant', person.identity, { permission: may });
+    await expect.poll(own).toBe(true);
+    await person.do('publish');
+    await expectKnown(people, person, (them) => them?.tracks, 2);
+  }
+  await expectMeeting(people);
+});
+
+test('whoever may send no messages sends none, and may again', async () => {
+  for (const person of people) {
+    const topic = `rights of ${person.identity}`;
+    for (const can_publish_data of [true, false, true]) {
+      await administer('UpdateParticipant', person.identity, { permission: { ...may, can_publish_data } });
+      // The SDK may refuse by itself what the server would drop.
+      await person.do('data', { text: String(can_publish_data), topic }).catch(() => undefined);
+    }
+    for (const other of people.filter((p) => p !== person)) {
+      const got = async () => (await other.report()).data.filter((d) => d.topic === topic).map((d) => d.text);
+      await expect.poll(got, { message: `${person.identity} at ${other.identity}` }).toEqual(['true', 'true']);
+    }
+  }
+});
+
+test('whoever may receive no more gets no media, and may again', async () => {
+  for (const person of people) {
+    const others = people.filter((p) => p !== person);
+    await administer('UpdateParticipant', person.identity, { permission: { ...may, can_subscribe: false } });
+    await expectBlind(person, others);
+    await administer('UpdateParticipant', person.identity, { permission: may });
+    await expectMeeting([person], others);
+  }
+});
+
 test('livekit-client with two connections meets everybody, and resumes, and begins anew', async () => {
+  test.setTimeout(300_000);
   const double = await joinPage('double', { singlePeerConnection: false });
   expect(await double.page.evaluate(() => (window as unknown as { peers: RTCPeerConnection[] }).peers.length)).toBe(2);
   await double.do('publish');
@@ -162,14 +233,25 @@ test('livekit-client with two connections meets everybody, and resumes, and begi
     await expectMeeting(all, [double]);
     await expectMeeting([double], people);
   }
-  await double.page.evaluate(() => window.bench.room!.disconnect());
-  await expectKnown(people, double, (them) => them, undefined);
+  people = all;
 });
 
+/** Somebody is gone for all others. */
+async function expectGone(person: Person): Promise<void> {
+  people = people.filter((other) => other !== person);
+  await expectKnown(people, person, (them) => them, undefined);
+}
+
 test('whoever leaves is gone for everybody', async () => {
-  for (const person of [gopher, snake]) {
-    await person.program.leave();
-    people = people.filter((other) => other !== person);
-    await expectKnown(people, person, (them) => them, undefined);
+  await snake.program.leave();
+  await expectGone(snake);
+});
+
+test('whoever is removed is told so, and gone for everybody', async () => {
+  for (const person of [gopher, python, page]) {
+    await administer('RemoveParticipant', person.identity);
+    await expectGone(person);
+    await expect.poll(() => events(person, 'disconnected'), { message: `${person.identity} is told` }).toBe(1);
   }
+  expect(await events(gopher, 'removed by server')).toBe(1);
 });

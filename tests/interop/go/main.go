@@ -74,14 +74,13 @@ type report struct {
 }
 
 type participant struct {
-	mutex     sync.Mutex
-	seen      report
-	frames    map[string]int
-	sounds    map[string]int
-	room      *lksdk.Room
-	published []*lksdk.LocalTrackPublication
-	stop      chan struct{}
-	folder    string
+	mutex  sync.Mutex
+	seen   report
+	frames map[string]int
+	sounds map[string]int
+	room   *lksdk.Room
+	stop   chan struct{}
+	folder string
 }
 
 func main() {
@@ -220,14 +219,18 @@ func (it *participant) obey(asked command) (any, error) {
 		return nil, it.publish()
 	case "unpublish":
 		close(it.stop)
-		for _, publication := range it.published {
+		for _, publication := range me.TrackPublications() {
 			if err := me.UnpublishTrack(publication.SID()); err != nil {
 				return nil, err
 			}
 		}
-		it.published = nil
 	case "mute":
-		it.published[1].SetMuted(asked.Muted)
+		// After a new beginning the publications are others than those that were made.
+		for _, publication := range me.TrackPublications() {
+			if own, ok := publication.(*lksdk.LocalTrackPublication); ok && own.Kind() == lksdk.TrackKindAudio {
+				own.SetMuted(asked.Muted)
+			}
+		}
 	case "data":
 		options := []lksdk.DataPublishOption{
 			lksdk.WithDataPublishReliable(asked.Reliable),
@@ -291,7 +294,6 @@ func (it *participant) publish() error {
 		return err
 	}
 	it.stop = make(chan struct{})
-	it.published = nil
 	kinds := []struct {
 		mime    string
 		rate    uint32
@@ -307,11 +309,9 @@ func (it *participant) publish() error {
 		if err != nil {
 			return err
 		}
-		publication, err := it.room.LocalParticipant.PublishTrack(track, &kind.options)
-		if err != nil {
+		if _, err := it.room.LocalParticipant.PublishTrack(track, &kind.options); err != nil {
 			return err
 		}
-		it.published = append(it.published, publication)
 		go play(track, kind.samples, kind.each, it.stop)
 	}
 	return nil

@@ -76,7 +76,7 @@ class Person:
         self.process.stdout.close()
 
 
-def eventually(check, seconds: float = 20):
+def eventually(check, seconds: float = 60):
     """Waits until something holds, and returns it."""
     end = time.monotonic() + seconds
     while not (found := check()):
