@@ -11,16 +11,17 @@ let site: SdkSite;
 const browsers: Browser[] = [];
 const people: Record<string, Page> = {};
 
-test.describe.configure({ mode: 'serial' });
+test.describe.configure({ mode: 'serial', timeout: 300_000 });
 
-/** A small picture of one layer: several cameras share few cores here. */
+// Several cameras share few cores here.
+const layered = { videoCaptureDefaults: { resolution: { width: 640, height: 360 } } };
 const small = {
   videoCaptureDefaults: { resolution: { width: 320, height: 180 } },
   publishDefaults: { simulcast: false },
 };
 
 /** Somebody comes with a key, and shows and says something. */
-async function enter(identity: string, key: string, options = {}): Promise<void> {
+async function enter(identity: string, key: string, options: object): Promise<void> {
   const browser = await launch();
   browsers.push(browser);
   const page = (people[identity] = await openSdkPage(browser, site));
@@ -40,7 +41,7 @@ async function opens(who: string, from: string): Promise<void> {
     const now = await received(who, from);
     return now.frames >= before.frames + 10 && now.energy > before.energy + 1e-5;
   };
-  await expect.poll(gained, { timeout: 30_000, message: `${who} opens what ${from} sends` }).toBe(true);
+  await expect.poll(gained, { timeout: 60_000, message: `${who} opens what ${from} sends` }).toBe(true);
 }
 
 /** Packets of `from` keep coming to `who`, who makes neither picture nor sound of them. */
@@ -48,9 +49,9 @@ async function opensNone(who: string, from: string): Promise<void> {
   const before = await received(who, from);
   const come = async () => {
     const { packets } = await received(who, from);
-    return packets.video >= before.packets.video + 50 && packets.audio >= before.packets.audio + 100;
+    return packets.video >= before.packets.video + 20 && packets.audio >= before.packets.audio + 100;
   };
-  await expect.poll(come, { timeout: 30_000, message: `${who} gets what ${from} sends` }).toBe(true);
+  await expect.poll(come, { timeout: 60_000, message: `${who} gets what ${from} sends` }).toBe(true);
   const after = await received(who, from);
   expect(after.frames, `pictures of ${from} at ${who}`).toBe(before.frames);
   expect(after.energy - before.energy, `sound of ${from} at ${who}`).toBeLessThan(1e-7);
@@ -80,7 +81,7 @@ test.afterEach(async ({}, info) => {
 });
 
 test('with one key, pictures, sounds and messages are opened on the other side', async () => {
-  await enter('alice', 'a key');
+  await enter('alice', 'a key', layered);
   await enter('bob', 'a key', small);
   await opens('bob', 'alice');
   await opens('alice', 'bob');
