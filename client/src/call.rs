@@ -79,6 +79,8 @@ pub(crate) struct Call {
     round_trip_ms: i64,
     ended: Option<LeaveCause>,
     refused: Option<ConnectError>,
+    /// Until when the socket is left alone.
+    rests_until: Instant,
 }
 
 impl Call {
@@ -91,7 +93,7 @@ impl Call {
         let now = Instant::now();
         let mut rng = Rng::from_seed(rand::random());
         let identity = identity()?;
-        let session = Session::new(now, identity.clone(), options.subscribe, &mut rng);
+        let session = Session::new(now, identity.clone(), &options, &mut rng);
         let mut call = Self {
             options,
             commands,
@@ -115,6 +117,7 @@ impl Call {
             round_trip_ms: 0,
             ended: None,
             refused: None,
+            rests_until: now,
         };
         call.open(now);
         Ok(call)
@@ -157,11 +160,13 @@ impl Call {
 
     /// Waits for the next thing to happen and deals with it.
     async fn turn(&mut self) {
+        let rests = Instant::now() < self.rests_until;
         let deadline = self.deadline();
+        let deadline = if rests { deadline.min(self.rests_until) } else { deadline };
         let turn = tokio::select! {
             event = self.signal.next() => Turn::Signal(event),
             command = self.commands.recv() => Turn::Command(command),
-            () = readable(self.session.wire.socket()) => Turn::Datagrams,
+            () = readable(self.session.wire.socket()), if !rests => Turn::Datagrams,
             () = sleep_until(deadline.into()) => Turn::Time,
         };
         let now = Instant::now();
@@ -170,7 +175,10 @@ impl Call {
             Turn::Signal(SignalEvent::Lost(error)) => self.lost(now, error),
             Turn::Command(Some(command)) => self.command(now, command),
             Turn::Command(None) => self.command(now, Command::Leave),
-            Turn::Datagrams => self.session.receive(now),
+            Turn::Datagrams => {
+                self.session.receive(now);
+                self.rests_until = now + self.options.rest;
+            }
             Turn::Time => {}
         }
         self.session.tick(now);
@@ -220,8 +228,8 @@ impl Call {
             self.rejoin = false;
             self.stats.rejoins += 1;
             self.session.media.end_all(now);
-            let (identity, subscribe) = (self.identity.clone(), self.options.subscribe);
-            self.session = Session::new(now, identity, subscribe, &mut self.rng);
+            let identity = self.identity.clone();
+            self.session = Session::new(now, identity, &self.options, &mut self.rng);
             self.data.restart();
         }
         if let Some((attempts, at)) = &mut self.retry {

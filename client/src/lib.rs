@@ -44,6 +44,7 @@ mod sender;
 mod session;
 mod signal;
 mod stats;
+mod timed;
 mod uplink;
 mod wire;
 
@@ -56,3 +57,4 @@ pub use signal::SignalError;
 pub use stats::{
     AudioPlayout, Freeze, ReceivedTrack, SentTrack, Stats, UplinkEstimate, VideoPlayout,
 };
+pub use timed::{Ear, Heard};

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use bedside_sfu::core::api::MediaKind;
 
+use crate::timed;
+
 /// Pictures in a second.
 pub(crate) const FRAME_RATE: u32 = 20;
 /// Length of one Opus packet in milliseconds.
@@ -26,6 +28,8 @@ pub(crate) enum Content {
     Face,
     /// VP8 with three temporal layers: one of [`LAYER_SIZES`].
     Layer(usize),
+    /// No media: packets of a browser's sizes that carry the time at which they left.
+    Timed(MediaKind),
 }
 
 impl Content {
@@ -33,6 +37,15 @@ impl Content {
         match self {
             Self::Tone => MediaKind::Audio,
             Self::Face | Self::Layer(_) => MediaKind::Video,
+            Self::Timed(kind) => kind,
+        }
+    }
+
+    /// Pictures in a second.
+    pub(crate) const fn frame_rate(self) -> u32 {
+        match self {
+            Self::Timed(_) => timed::FRAME_RATE,
+            Self::Tone | Self::Face | Self::Layer(_) => FRAME_RATE,
         }
     }
 }
@@ -44,6 +57,8 @@ pub(crate) struct Loops {
     face: Vec<Frame>,
     /// Of each size, the best quality first.
     layers: [Vec<Vec<Frame>>; 3],
+    /// Pictures that are none.
+    timed: OnceLock<Vec<Frame>>,
     /// Opus packets.
     pub(crate) audio: Vec<Vec<u8>>,
 }
@@ -80,6 +95,7 @@ impl Loops {
                     layered(include_bytes!("../media/layer-360-130.ivf")),
                 ],
             ],
+            timed: OnceLock::new(),
             audio: read_ogg(include_bytes!("../media/hum.ogg")),
         })
     }
@@ -87,7 +103,7 @@ impl Loops {
     /// The qualities that a loop is there in.
     pub(crate) fn qualities(&self, content: Content) -> usize {
         match content {
-            Content::Tone | Content::Face => 1,
+            Content::Tone | Content::Face | Content::Timed(_) => 1,
             Content::Layer(layer) => self.layers.get(layer).map_or(1, Vec::len),
         }
     }
@@ -95,8 +111,9 @@ impl Loops {
     /// The frames of a loop, best quality 0; none of the tone.
     pub(crate) fn frames(&self, content: Content, quality: usize) -> &[Frame] {
         match content {
-            Content::Tone => &[],
+            Content::Tone | Content::Timed(MediaKind::Audio) => &[],
             Content::Face => &self.face,
+            Content::Timed(MediaKind::Video) => self.timed.get_or_init(timed),
             Content::Layer(layer) => {
                 let found = self.layers.get(layer).and_then(|qualities| qualities.get(quality));
                 found.map_or(&[], Vec::as_slice)
@@ -126,13 +143,26 @@ impl Loops {
     pub(crate) fn rate(&self, content: Content, quality: usize, packet: usize) -> (usize, usize) {
         let sizes: Vec<usize> = match content {
             Content::Tone => self.audio.iter().map(Vec::len).collect(),
-            Content::Face | Content::Layer(_) => {
+            Content::Timed(MediaKind::Audio) => {
+                (0..self.audio.len()).map(timed::sound_len).collect()
+            }
+            Content::Face | Content::Layer(_) | Content::Timed(MediaKind::Video) => {
                 self.frames(content, quality).iter().map(|frame| frame.data.len()).collect()
             }
         };
+        let seconds = match content {
+            Content::Timed(MediaKind::Video) => sizes.len() / timed::FRAME_RATE as usize,
+            Content::Tone | Content::Face | Content::Layer(_) | Content::Timed(_) => LOOP_SECONDS,
+        };
+        let seconds = seconds.max(1);
         let packets: usize = sizes.iter().map(|size| size.div_ceil(packet)).sum();
-        (sizes.iter().sum::<usize>() / LOOP_SECONDS, packets / LOOP_SECONDS)
+        (sizes.iter().sum::<usize>() / seconds, packets / seconds)
     }
+}
+
+/// The pictures of timed packets.
+fn timed() -> Vec<Frame> {
+    timed::frames().map(|(data, key)| Frame { data, key, temporal: 0, syncs: false }).collect()
 }
 
 /// A file whose frames have temporal layers.

@@ -1,6 +1,7 @@
 //! The media of one participant: its senders and receivers, and the RTCP between them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bedside_sfu::core::api::MediaKind;
@@ -13,6 +14,7 @@ use crate::negotiation::{receive_parameters, send_parameters};
 use crate::receiver::{Packet, Receiver};
 use crate::sender::Sender;
 use crate::stats::{ReceivedTrack, Stats};
+use crate::timed::Ear;
 use crate::uplink::{self, Uplink};
 use crate::wire::Wire;
 
@@ -36,6 +38,8 @@ enum Route {
 #[derive(Debug)]
 pub(crate) struct Media {
     pub(crate) senders: Vec<Sender>,
+    /// Is told of timed packets.
+    pub(crate) ear: Option<Arc<dyn Ear>>,
     receivers: Vec<Receiver>,
     ended: Vec<ReceivedTrack>,
     routes: HashMap<u32, Route>,
@@ -55,9 +59,10 @@ pub(crate) struct Media {
 }
 
 impl Media {
-    pub(crate) fn new(now: Instant, ssrc: u32) -> Self {
+    pub(crate) fn new(now: Instant, ssrc: u32, ear: Option<Arc<dyn Ear>>) -> Self {
         Self {
             senders: Vec::new(),
+            ear,
             receivers: Vec::new(),
             ended: Vec::new(),
             routes: HashMap::new(),
@@ -101,7 +106,7 @@ impl Media {
         for parameters in wanted {
             if self.receivers.iter().all(|receiver| receiver.parameters != parameters) {
                 added.push(parameters.sid.clone());
-                self.receivers.push(Receiver::new(now, parameters));
+                self.receivers.push(Receiver::new(now, parameters, self.ear.clone()));
             }
         }
         self.routes.clear();

@@ -1,5 +1,6 @@
 //! One received track: what came, what is missing, what to ask for again, what to report.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::MediaKind;
@@ -13,6 +14,7 @@ use crate::lipsync::LipSync;
 use crate::picture::Screen;
 use crate::playout::{Origin, Playout, opus_samples};
 use crate::stats::ReceivedTrack;
+use crate::timed::{self, Ear, Heard};
 
 /// Missing packets kept at a time; a larger hole is given up at once. As in libwebrtc.
 const MAX_MISSING: usize = 1000;
@@ -73,6 +75,8 @@ pub(crate) struct Packet<'p> {
 enum Output {
     Speaker(Playout),
     Screen(Screen),
+    /// Nothing: timed packets are only counted.
+    Ear(Arc<dyn Ear>),
 }
 
 /// A track that is being received.
@@ -106,11 +110,16 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    pub(crate) fn new(now: Instant, parameters: ReceiveParameters) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        parameters: ReceiveParameters,
+        ear: Option<Arc<dyn Ear>>,
+    ) -> Self {
         let totals = ReceivedTrack::new(parameters.sid.clone(), parameters.kind);
-        let output = match parameters.kind {
-            MediaKind::Audio => Output::Speaker(Playout::new(now)),
-            MediaKind::Video => Output::Screen(Screen::new(now)),
+        let output = match (ear, parameters.kind) {
+            (Some(ear), _) => Output::Ear(ear),
+            (None, MediaKind::Audio) => Output::Speaker(Playout::new(now)),
+            (None, MediaKind::Video) => Output::Screen(Screen::new(now)),
         };
         Self {
             parameters,
@@ -196,6 +205,11 @@ impl Receiver {
                     playout.insert(now, timestamp, samples, Origin::Redundant);
                 }
             }
+            Output::Ear(ear) => {
+                if let Some(left) = timed::read_stamp(packet.payload) {
+                    ear.heard(Heard { left, came: now, repaired });
+                }
+            }
         }
     }
 
@@ -209,6 +223,7 @@ impl Receiver {
         match &mut self.output {
             Output::Speaker(playout) => playout.delay(least),
             Output::Screen(screen) => screen.delay(least),
+            Output::Ear(_) => least,
         }
     }
 
@@ -313,6 +328,10 @@ impl Receiver {
         let before = self.missing.len();
         self.missing.retain(|missing| missing.asks <= MAX_ASKS || missing.ask_at > now);
         self.totals.lost += (before - self.missing.len()) as u64;
+        // A screen notices by itself that it cannot go on.
+        let blind = matches!(self.output, Output::Ear(_));
+        self.keyframe_wanted |=
+            blind && before > self.missing.len() && self.parameters.kind == MediaKind::Video;
         let mut missing = std::mem::take(&mut self.missing);
         for missing in missing.iter_mut().filter(|missing| missing.ask_at <= now) {
             missing.asks += 1;
@@ -355,7 +374,7 @@ impl Receiver {
             .is_none_or(|asked| now.saturating_duration_since(asked) >= KEYFRAME_INTERVAL);
         let stuck = match &mut self.output {
             Output::Screen(screen) => screen.is_stuck(now),
-            Output::Speaker(_) => false,
+            Output::Speaker(_) | Output::Ear(_) => false,
         };
         self.keyframe_wanted |= stuck;
         if !self.keyframe_wanted || !rested {
@@ -402,6 +421,7 @@ impl Receiver {
                 screen.advance(now);
                 self.totals.video = screen.totals(now);
             }
+            Output::Ear(_) => {}
         }
         let rate = u64::from(self.parameters.codec.clock_rate());
         let jitter = Duration::from_micros((self.jitter >> 4) * 1_000_000 / rate);
@@ -427,6 +447,7 @@ mod tests {
                 descriptor_id: None,
                 nack: true,
             },
+            None,
         )
     }
 

@@ -2,6 +2,7 @@
 //! reports. A track with simulcast has several of these.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::MediaKind;
@@ -10,8 +11,9 @@ use bedside_sfu::core::red::{self, Old, Olds};
 use bedside_sfu::core::rtcp::{ReportBlock, SenderInfo};
 use bedside_sfu::core::rtp;
 
-use crate::loops::{AUDIO_PACKET_MS, Content, FRAME_RATE, Frame, Loops};
+use crate::loops::{AUDIO_PACKET_MS, Content, Frame, Loops};
 use crate::stats::SentTrack;
+use crate::timed::{self, Ear};
 
 /// Largest RTP packet before protection, as browsers have it.
 const MAX_PACKET: usize = 1200;
@@ -67,6 +69,8 @@ struct Sent {
     /// Earlier packets whose sound it repeats.
     repeats: u8,
     resent: Option<Instant>,
+    /// When it left, where it carries that.
+    left: Option<Instant>,
 }
 
 /// A stream that is being sent.
@@ -112,6 +116,10 @@ pub(crate) struct Sender {
     /// Audio has no repair stream: its packets are kept as they went out and sent once more, since
     /// a second packet under one sequence number must not differ from the first.
     sealed: Box<[(u16, Vec<u8>)]>,
+    /// Is told when timed packets leave.
+    pub(crate) ear: Option<Arc<dyn Ear>>,
+    /// How late what is sent now is.
+    behind: Duration,
     totals: SentTrack,
 }
 
@@ -126,6 +134,8 @@ pub(crate) trait Outlet {
     fn transport_sequence(&mut self, now: Instant, bytes: usize, cargo: Cargo) -> u16;
     /// Whether video waits for its turn.
     fn is_paced(&self) -> bool;
+    /// What time it is at this moment.
+    fn clock(&self) -> Instant;
 }
 
 /// The stream of a packet, and what it is there.
@@ -182,6 +192,8 @@ impl Sender {
                 MediaKind::Audio => vec![(0, Vec::new()); SEALED].into_boxed_slice(),
                 MediaKind::Video => Box::default(),
             },
+            ear: None,
+            behind: Duration::ZERO,
             totals: SentTrack { kind, rid: rid.clone(), ..SentTrack::default() },
             rid,
         }
@@ -224,7 +236,7 @@ impl Sender {
         let (bytes, packets) = Loops::shared().rate(self.content, quality, self.capacity());
         let copies = match self.content {
             Content::Tone => usize::from(self.redundancy),
-            Content::Face | Content::Layer(_) => 0,
+            Content::Face | Content::Layer(_) | Content::Timed(_) => 0,
         };
         let around = rtp::MIN_HEADER + self.extensions() + TAG + 4 * copies;
         ((bytes * (1 + copies) + packets * around) * 8) as u64
@@ -232,7 +244,11 @@ impl Sender {
 
     /// Takes what the link has for it: a lower quality, and if that does not suffice fewer frames; none
     /// comes at 0. A stream that starts again, or changes its quality, does so with a keyframe.
+    /// Timed packets are the same load whatever the link carries.
     pub(crate) fn allot(&mut self, now: Instant, allotted: Option<u64>) {
+        if self.is_timed() {
+            return;
+        }
         let lowest = Loops::shared().qualities(self.content) - 1;
         if self.allotted == Some(0) && allotted != Some(0) {
             self.index = Loops::shared().next_keyframe(self.content, self.index);
@@ -261,6 +277,10 @@ impl Sender {
         }
     }
 
+    const fn is_timed(&self) -> bool {
+        matches!(self.content, Content::Timed(_))
+    }
+
     /// Whether frames go out now.
     pub(crate) fn flows(&self) -> bool {
         self.is_taken() && !self.muted && self.wanted && self.allotted != Some(0)
@@ -285,6 +305,7 @@ impl Sender {
             let behind = now.saturating_duration_since(due);
             let missed =
                 if behind > MAX_BEHIND { behind.div_duration_f64(interval) as u32 } else { 0 };
+            self.behind = behind;
             self.next_at = Some(due + interval * (missed + 1));
             self.timestamp = self.timestamp.wrapping_add(self.ticks() * (missed + 1));
             if self.flows() && self.affords(interval) {
@@ -308,17 +329,19 @@ impl Sender {
         self.credit >= 0.0
     }
 
-    const fn interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         match self.kind() {
             MediaKind::Audio => Duration::from_millis(AUDIO_PACKET_MS as u64),
-            MediaKind::Video => Duration::from_micros(1_000_000 / FRAME_RATE as u64),
+            MediaKind::Video => {
+                Duration::from_micros(1_000_000 / u64::from(self.content.frame_rate()))
+            }
         }
     }
 
     const fn ticks(&self) -> u32 {
         match self.kind() {
             MediaKind::Audio => 48 * AUDIO_PACKET_MS,
-            MediaKind::Video => 90_000 / FRAME_RATE,
+            MediaKind::Video => 90_000 / self.content.frame_rate(),
         }
     }
 
@@ -341,12 +364,13 @@ impl Sender {
                 parts: parts as u16,
                 repeats: self.redundancy.min(self.spoken.min(red::MAX_OLD) as u8),
                 resent: None,
+                left: None,
             };
             self.sequence = self.sequence.wrapping_add(1);
             if let Some(slot) = self.history.get_mut(usize::from(sent.sequence) % HISTORY) {
                 *slot = Some(sent);
             }
-            if outlet.is_paced() && self.kind() == MediaKind::Video {
+            if outlet.is_paced() && self.kind() == MediaKind::Video && !self.is_timed() {
                 self.queue.push_back(sent);
             } else {
                 self.packet(now, sent, Way::Media, outlet);
@@ -404,8 +428,8 @@ impl Sender {
 
     const fn descriptor_len(&self) -> usize {
         match self.content {
-            Content::Tone => 0,
-            Content::Face => PLAIN_DESCRIPTOR,
+            Content::Tone | Content::Timed(MediaKind::Audio) => 0,
+            Content::Face | Content::Timed(MediaKind::Video) => PLAIN_DESCRIPTOR,
             Content::Layer(_) => LAYERED_DESCRIPTOR,
         }
     }
@@ -418,7 +442,8 @@ impl Sender {
                 let packet = loops.packet(sent.index).map_or(0, <[u8]>::len);
                 packet + usize::from(sent.repeats) * (packet + 4)
             }
-            Content::Face | Content::Layer(_) => {
+            Content::Timed(MediaKind::Audio) => timed::sound_len(sent.index),
+            Content::Face | Content::Layer(_) | Content::Timed(MediaKind::Video) => {
                 let frame = self.picture(sent).map_or(0, |frame| frame.data.len());
                 frame / usize::from(sent.parts.max(1)) + self.descriptor_len()
             }
@@ -428,6 +453,7 @@ impl Sender {
     /// Sends one packet, or sends it again. Gives its size, 0 when nothing went out.
     fn packet(&mut self, now: Instant, sent: Sent, way: Way, outlet: &mut dyn Outlet) -> usize {
         let Some(parameters) = self.parameters.clone() else { return 0 };
+        let sent = self.timed(sent, way, outlet);
         let redundant = parameters.red_payload_type.filter(|_| self.redundancy > 0);
         let (payload_type, sequence, ssrc, cargo) = match way {
             Way::Media => {
@@ -474,9 +500,26 @@ impl Sender {
             Way::Media => {
                 self.totals.packets += 1;
                 self.totals.bytes += body as u64;
+                if let (Some(ear), Some(left)) = (&self.ear, sent.left) {
+                    ear.left(left, self.behind);
+                }
             }
         }
         size
+    }
+
+    /// The packet with the time at which it leaves, if it carries that. A repair keeps the first one.
+    fn timed(&mut self, mut sent: Sent, way: Way, outlet: &dyn Outlet) -> Sent {
+        if self.is_timed() && (way == Way::Media || sent.left.is_none()) {
+            sent.left = Some(outlet.clock());
+            let slot = self.history.get_mut(usize::from(sent.sequence) % HISTORY);
+            if let Some(kept) = slot.and_then(Option::as_mut)
+                && kept.sequence == sent.sequence
+            {
+                kept.left = sent.left;
+            }
+        }
+        sent
     }
 
     /// The header extensions of a packet; those with an id of 0 are left out by the writer.
@@ -525,13 +568,17 @@ impl Sender {
                 }
                 red::write(out, payload_type, &olds, newest);
             }
-            Content::Face | Content::Layer(_) => {
+            Content::Timed(MediaKind::Audio) => timed::write_sound(out, sent.index),
+            Content::Face | Content::Layer(_) | Content::Timed(MediaKind::Video) => {
                 let Some(frame) = self.picture(sent) else { return };
                 self.write_descriptor(out, sent, frame);
                 let parts = usize::from(sent.parts);
                 let range = part_of(frame.data.len(), usize::from(sent.part), parts);
                 out.extend_from_slice(frame.data.get(range).unwrap_or_default());
             }
+        }
+        if let Some(left) = sent.left {
+            timed::write_stamp(out, left);
         }
     }
 
@@ -540,7 +587,7 @@ impl Sender {
         let start = if sent.part == 0 { 0x90 } else { 0x80 };
         let [high, low] = sent.picture_id.to_be_bytes();
         match self.content {
-            Content::Tone | Content::Face => {
+            Content::Tone | Content::Face | Content::Timed(_) => {
                 out.extend_from_slice(&[start, 0x80, high | 0x80, low]);
             }
             Content::Layer(_) => {

@@ -31,6 +31,10 @@ impl Outlet for Taken {
     fn is_paced(&self) -> bool {
         self.paced
     }
+
+    fn clock(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 fn sender(content: Content) -> Sender {
@@ -375,4 +379,60 @@ fn quality_falls_at_once_and_rises_after_a_while_each_time_with_a_keyframe() {
         }
     }
     assert_eq!(keyframes, [0, 25, 65], "better after two seconds");
+}
+
+/// Counts what leaves.
+#[derive(Debug, Default)]
+struct Counting(std::sync::Mutex<Vec<Instant>>);
+
+impl Ear for Counting {
+    fn left(&self, at: Instant, _: Duration) {
+        self.0.lock().unwrap().push(at);
+    }
+
+    fn heard(&self, _: timed::Heard) {}
+}
+
+#[test]
+fn timed_packets_are_an_even_load_and_carry_when_they_left() {
+    for (kind, packets) in [(MediaKind::Audio, 99..=101), (MediaKind::Video, 230..=300)] {
+        let ear = Arc::new(Counting::default());
+        let mut sender = sender(Content::Timed(kind));
+        sender.ear = Some(ear.clone());
+        // Neither the link nor a pacer holds a measured load back.
+        sender.allot(Instant::now(), Some(1_000));
+        let (start, before) = (Instant::now(), Instant::now());
+        let mut taken = Taken { paced: true, ..Taken::default() };
+        sender.start(start);
+        for step in 0..2_000 {
+            sender.play(start + Duration::from_millis(step), &mut taken);
+        }
+        assert!(packets.contains(&taken.packets.len()), "{kind:?}: {}", taken.packets.len());
+        let told = ear.0.lock().unwrap().clone();
+        assert_eq!(told.len(), taken.packets.len());
+        for (packet, told) in taken.packets.iter().zip(&told) {
+            let carried = timed::read_stamp(body(packet).1).unwrap();
+            let off =
+                told.saturating_duration_since(carried) + carried.saturating_duration_since(*told);
+            assert!(off < Duration::from_micros(1) && *told >= before);
+            assert!(packet.len() <= MAX_PACKET);
+        }
+    }
+}
+
+#[test]
+fn a_repair_carries_the_time_of_the_first_sending() {
+    let mut sender = sender(Content::Timed(MediaKind::Video));
+    let start = Instant::now();
+    let mut taken = Taken::default();
+    sender.start(start);
+    sender.play(start, &mut taken);
+    let first = taken.packets.first().unwrap().clone();
+    let sequence = body(&first).0.sequence;
+    let sent = taken.packets.len();
+    sender.repair(start + Duration::from_secs(1), [sequence].into_iter(), &mut taken);
+    assert_eq!(taken.packets.len(), sent + 1);
+    let again = taken.packets.last().unwrap();
+    assert_eq!(timed::read_stamp(body(again).1), timed::read_stamp(body(&first).1));
+    assert_eq!(body(again).1.get(2..), Some(body(&first).1));
 }

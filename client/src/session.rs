@@ -18,10 +18,15 @@ use rand::Rng as _;
 use crate::loops::{Content, FRAME_SIZE, LAYER_SIZES};
 use crate::media::Media;
 use crate::negotiation::{Negotiation, Numbered};
-use crate::participant::Publish;
+use crate::participant::{ConnectOptions, Publish};
 use crate::sender::Sender;
 use crate::wire::Wire;
 
+/// What a microphone sends.
+const TONE: &[(Content, &str)] = &[(Content::Tone, "")];
+/// What is sent for measuring.
+const TIMED_SOUND: &[(Content, &str)] = &[(Content::Timed(MediaKind::Audio), "")];
+const TIMED_PICTURE: &[(Content, &str)] = &[(Content::Timed(MediaKind::Video), "")];
 /// Datagrams taken before others get their turn.
 const BATCH: usize = 64;
 
@@ -54,7 +59,7 @@ impl Session {
     pub(crate) fn new(
         now: Instant,
         identity: Arc<Identity>,
-        subscribe: bool,
+        options: &ConnectOptions,
         rng: &mut Rng,
     ) -> Self {
         Self {
@@ -62,9 +67,9 @@ impl Session {
             credentials: Credentials::random(rng),
             remote: None,
             sid: String::new(),
-            negotiation: Negotiation::new(rng.next_u64(), subscribe),
-            media: Media::new(now, rng.next_u32() | 1),
-            wire: Wire::new(),
+            negotiation: Negotiation::new(rng.next_u64(), options.subscribe),
+            media: Media::new(now, rng.next_u32() | 1, options.ear.clone()),
+            wire: Wire::new(options.ear.is_some()),
             connected: false,
             published: Vec::new(),
         }
@@ -106,15 +111,17 @@ impl Session {
     ) -> Vec<proto::AddTrackRequest> {
         let mut requests = Vec::new();
         if publish.microphone {
-            let senders = self.track(&[(Content::Tone, "")], rng);
+            let senders = self.track(if publish.timed { TIMED_SOUND } else { TONE }, rng);
             requests.push(announcement(senders, publish));
         }
         if publish.camera {
-            let senders = self.track(contents(publish.layers), rng);
+            let contents = if publish.timed { TIMED_PICTURE } else { contents(publish.layers) };
+            let senders = self.track(contents, rng);
             requests.push(announcement(senders, publish));
         }
         for sender in &mut self.media.senders {
-            sender.redundancy = publish.redundancy;
+            sender.redundancy = if publish.timed { 0 } else { publish.redundancy };
+            sender.ear.clone_from(&self.media.ear);
         }
         requests
     }
@@ -207,9 +214,9 @@ impl Session {
         let media = &mut self.media;
         let mut rtcp = Vec::new();
         for _ in 0..BATCH {
-            let taken = self.wire.receive(|peer, path, datagram| {
+            let taken = self.wire.receive(now, |peer, path, came, datagram| {
                 match peer.handle_datagram(now, path, datagram) {
-                    Received::Rtp { packet, .. } => media.rtp(now, packet),
+                    Received::Rtp { packet, .. } => media.rtp(came, packet),
                     // Answering needs the peer, which is lent out here.
                     Received::Rtcp(compound) => rtcp.push(compound.to_vec()),
                     Received::Handled | Received::Dropped(_) => {}
@@ -292,7 +299,7 @@ fn announcement(senders: &[Sender], publish: Publish) -> proto::AddTrackRequest 
     let layer = |(sender, quality): (&Sender, proto::VideoQuality)| {
         let (width, height) = match sender.content {
             Content::Layer(layer) => LAYER_SIZES.get(layer).copied().unwrap_or(FRAME_SIZE),
-            Content::Tone | Content::Face => FRAME_SIZE,
+            Content::Tone | Content::Face | Content::Timed(_) => FRAME_SIZE,
         };
         // A picture without simulcast is the best there is.
         let only = sender.rid.is_empty();

@@ -1,14 +1,18 @@
 //! The socket and the peer behind it: what is sealed here goes out there.
 
+use std::cell::RefCell;
 use std::future::pending;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use bedside_sfu::core::api::Path;
 use bedside_sfu::core::bwe::Cargo;
 use bedside_sfu::core::peer::Peer;
+use nix::sys::socket::{setsockopt, sockopt};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::sender::Outlet;
@@ -17,8 +21,28 @@ use crate::uplink::Uplink;
 /// Room for any datagram of the media path.
 const DATAGRAM: usize = 2048;
 
+/// A time of arrival that is older is a clock that was set.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// Where many datagrams are received at once, of whichever participant.
+    static SLOTS: RefCell<Slots> = RefCell::new(Slots {
+        bytes: vec![0; DATAGRAM * BATCH_SIZE],
+        metas: [RecvMeta::default(); BATCH_SIZE],
+    });
+}
+
+struct Slots {
+    bytes: Vec<u8>,
+    metas: [RecvMeta; BATCH_SIZE],
+}
+
 /// One participant's socket, and its peer once an answer was read.
 pub(crate) struct Wire {
+    /// Arrivals are timed by the kernel.
+    timed: bool,
+    /// With that, how datagrams are received.
+    inlet: Option<UdpSocketState>,
     socket: Option<(UdpSocket, SocketAddr)>,
     pub(crate) peer: Option<Peer>,
     outgoing: Vec<u8>,
@@ -29,8 +53,11 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) const fn new() -> Self {
+    /// `timed`: datagrams come with the time at which the kernel had them.
+    pub(crate) const fn new(timed: bool) -> Self {
         Self {
+            timed,
+            inlet: None,
             socket: None,
             peer: None,
             outgoing: Vec::new(),
@@ -50,6 +77,12 @@ impl Wire {
             let socket = std::net::UdpSocket::bind(bind)?;
             socket.set_nonblocking(true)?;
             let local = socket.local_addr()?;
+            if self.timed {
+                self.inlet = Some(UdpSocketState::new((&socket).into())?);
+                // A sender's train arrives cut into datagrams, as from most network cards: cutting
+                // is the sender's cost. A kernel that knows no trains has nothing to turn off.
+                let _ = setsockopt(&socket, sockopt::UdpGroSegment, &false);
+            }
             self.socket = Some((UdpSocket::from_std(socket)?, local));
             self.incoming.resize(DATAGRAM, 0);
             self.outgoing.reserve(DATAGRAM);
@@ -69,14 +102,26 @@ impl Wire {
         self.socket.as_ref().map(|(socket, _)| socket)
     }
 
-    /// Takes one datagram that is there. `use_it` gets the peer and the datagram.
-    pub(crate) fn receive(&mut self, mut use_it: impl FnMut(&mut Peer, Path, &mut [u8])) -> bool {
+    /// Takes one datagram that is there, or several. `use_it` gets the peer, the datagram and when it
+    /// came. False: there is no more.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        mut use_it: impl FnMut(&mut Peer, Path, Instant, &mut [u8]),
+    ) -> bool {
         let (Some((socket, local)), Some(peer)) = (&self.socket, &mut self.peer) else {
             return false;
         };
+        if let Some(inlet) = &self.inlet {
+            return SLOTS.with_borrow_mut(|slots| {
+                receive_many(inlet, socket, slots, |remote, came, datagram| {
+                    use_it(peer, Path::Udp { local: *local, remote }, came, datagram);
+                })
+            });
+        }
         let Ok((length, remote)) = socket.try_recv_from(&mut self.incoming) else { return false };
         if let Some(datagram) = self.incoming.get_mut(..length) {
-            use_it(peer, Path::Udp { local: *local, remote }, datagram);
+            use_it(peer, Path::Udp { local: *local, remote }, now, datagram);
         }
         true
     }
@@ -130,6 +175,42 @@ impl Outlet for Wire {
     fn is_paced(&self) -> bool {
         self.uplink.is_some()
     }
+
+    fn clock(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Takes the datagrams that are there, with the times at which they came. True: there may be more.
+fn receive_many(
+    inlet: &UdpSocketState,
+    socket: &UdpSocket,
+    slots: &mut Slots,
+    mut use_it: impl FnMut(SocketAddr, Instant, &mut [u8]),
+) -> bool {
+    let Slots { bytes, metas } = slots;
+    let mut chunks = bytes.chunks_exact_mut(DATAGRAM);
+    let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
+        std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+    let received =
+        socket.try_io(Interest::READABLE, || inlet.recv(socket.into(), &mut buffers, metas));
+    let Ok(count) = received else { return false };
+    let clock = (Instant::now(), SystemTime::now());
+    for (meta, buffer) in metas.iter().zip(&mut buffers).take(count) {
+        if let Some(datagram) = buffer.get_mut(..meta.len) {
+            use_it(meta.addr, arrival(clock, meta.timestamp), datagram);
+        }
+    }
+    count == BATCH_SIZE
+}
+
+/// The kernel's wall clock time on our monotonic clock.
+fn arrival((now, wall): (Instant, SystemTime), stamp: Option<Duration>) -> Instant {
+    stamp
+        .and_then(|stamp| wall.duration_since(SystemTime::UNIX_EPOCH + stamp).ok())
+        .filter(|age| *age < MAX_AGE)
+        .and_then(|age| now.checked_sub(age))
+        .unwrap_or(now)
 }
 
 /// Waits until datagrams can be taken; for ever while there is no socket.
@@ -149,5 +230,44 @@ fn transmit(socket: Option<&(UdpSocket, SocketAddr)>, path: Path, datagram: &[u8
             SockRef::from(socket).send_to(datagram, &remote.into()).is_ok()
         }
         (None, _) | (_, Path::Tcp { .. } | Path::Relay { .. }) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_datagrams_come_at_once_with_their_times() {
+        let inbox = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        inbox.set_nonblocking(true).unwrap();
+        let inlet = UdpSocketState::new((&inbox).into()).unwrap();
+        let inbox = UdpSocket::from_std(inbox).unwrap();
+        let from = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let before = Instant::now();
+        for number in 0..5_u8 {
+            from.send_to(&[number; 9], inbox.local_addr().unwrap()).unwrap();
+        }
+        let sent = Instant::now();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut slots = Slots {
+            bytes: vec![0; DATAGRAM * BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+        };
+        let mut taken = Vec::new();
+        while taken.len() < 5 {
+            inbox.readable().await.unwrap();
+            let more = receive_many(&inlet, &inbox, &mut slots, |remote, came, datagram| {
+                assert_eq!(remote, from.local_addr().unwrap());
+                taken.push((came, datagram.to_vec()));
+            });
+            assert!(!more || taken.len() >= BATCH_SIZE);
+        }
+        for (number, (came, datagram)) in taken.iter().enumerate() {
+            assert_eq!(*datagram, [number as u8; 9]);
+            // Two clocks are compared: a little slack. Whatever waits is not counted as under way.
+            let slack = Duration::from_millis(2);
+            assert!(*came + slack >= before && *came <= sent + slack);
+        }
     }
 }
