@@ -8,6 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use crate::bench::Bench;
 use crate::config::{Sources, parse_period};
 
 /// Self-hosted video consultations: one binary with SFU, signaling and control plane.
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Try it: a seeded clinic in a temporary database, and a synthetic patient.
     Demo(Demo),
+    /// Measure how much a server carries, with people made of software; or compare such measurements.
+    #[command(subcommand)]
+    Bench(Box<Bench>),
     /// Print a signed token, for trying things.
     #[command(subcommand)]
     Token(Token),

@@ -1,6 +1,7 @@
 //! The `bedside` command.
 
 mod assets;
+mod bench;
 mod bot;
 mod cli;
 mod config;
@@ -59,6 +60,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let done = runtime()?.block_on(backup::restore(&wire::lasting(&config), &copy.file))?;
             print(&told("restored", &done))
         }
+        Command::Bench(wanted) => bench::run(*wanted),
         Command::Demo(demo) => runtime()?.block_on(demo::run(&demo)),
         Command::Token(token) => print(&tokens::mint(token)?),
         Command::Keys(command) => print(&runtime()?.block_on(operator::keys(command))?),

@@ -62,7 +62,8 @@ pub(crate) fn keys(config: &Config) -> KeyPair {
     KeyPair { key: config.api_key.clone(), secret: config.api_secret.clone() }
 }
 
-fn keys_or_demo(config: &Config) -> KeyPair {
+/// The configuration's key pair, or the demo's where there is none.
+pub(crate) fn keys_or_demo(config: &Config) -> KeyPair {
     if !config.api_key.is_empty() && !config.api_secret.reveal().is_empty() {
         return keys(config);
     }

@@ -27,6 +27,8 @@ const TONE: &[(Content, &str)] = &[(Content::Tone, "")];
 /// What is sent for measuring.
 const TIMED_SOUND: &[(Content, &str)] = &[(Content::Timed(MediaKind::Audio), "")];
 const TIMED_PICTURE: &[(Content, &str)] = &[(Content::Timed(MediaKind::Video), "")];
+/// Candidates of a server that are kept.
+const MAX_TRICKLED: usize = 16;
 /// Datagrams taken before others get their turn.
 const BATCH: usize = 64;
 
@@ -46,6 +48,8 @@ pub(crate) struct Session {
     credentials: Credentials,
     /// The server's side of ICE: its credentials and candidates.
     remote: Option<(Credentials, Vec<SocketAddr>)>,
+    /// Candidates that came by themselves: a server need not have them in its answer.
+    trickled: Vec<SocketAddr>,
     pub(crate) sid: String,
     pub(crate) negotiation: Negotiation,
     pub(crate) media: Media,
@@ -66,6 +70,7 @@ impl Session {
             identity,
             credentials: Credentials::random(rng),
             remote: None,
+            trickled: Vec::new(),
             sid: String::new(),
             negotiation: Negotiation::new(rng.next_u64(), options.subscribe),
             media: Media::new(now, rng.next_u32() | 1, options.ear.clone()),
@@ -167,7 +172,9 @@ impl Session {
                 return Vec::new();
             }
         };
-        let paths = match self.wire.paths(&read.candidates) {
+        let mut candidates = read.candidates.clone();
+        candidates.extend(self.trickled.iter().filter(|one| !read.candidates.contains(one)));
+        let paths = match self.wire.paths(&candidates) {
             Ok(paths) => paths,
             Err(error) => {
                 tracing::warn!(%error, "no socket for media");
@@ -201,12 +208,29 @@ impl Session {
                 Err(error) => tracing::warn!(%error, "no peer"),
             }
         }
-        self.remote = Some((remote, read.candidates.clone()));
+        self.remote = Some((remote, candidates));
         let added = self.media.apply(now, &read, &mut self.wire);
         if self.connected {
             self.media.start(now);
         }
         added
+    }
+
+    /// Takes a candidate of the server's that comes after its answer, or before it.
+    pub(crate) fn candidate(&mut self, now: Instant, init: &str) {
+        let Some(address) = candidate(init) else { return };
+        if self.trickled.contains(&address) || self.trickled.len() >= MAX_TRICKLED {
+            return;
+        }
+        self.trickled.push(address);
+        let Some((remote, candidates)) = &mut self.remote else { return };
+        if candidates.contains(&address) || self.connected {
+            return;
+        }
+        candidates.push(address);
+        if let (Ok(paths), Some(peer)) = (self.wire.paths(candidates), &mut self.wire.peer) {
+            peer.set_remote(now, remote, paths);
+        }
     }
 
     /// Takes the datagrams that are there.
@@ -282,6 +306,20 @@ fn description(kind: &str, (id, sdp): Numbered) -> proto::SessionDescription {
     proto::SessionDescription { r#type: kind.to_owned(), sdp, id, ..Default::default() }
 }
 
+/// The address of a UDP host candidate of the first component, in JSON as browsers have it.
+fn candidate(init: &str) -> Option<SocketAddr> {
+    let (_, rest) = init.split_once("candidate:")?;
+    let mut words = rest.split('"').next()?.split_whitespace();
+    let (_foundation, component, transport) = (words.next()?, words.next()?, words.next()?);
+    let (_priority, address, port) = (words.next()?, words.next()?, words.next()?);
+    let (label, kind) = (words.next()?, words.next()?);
+    let wanted = component == "1"
+        && transport.eq_ignore_ascii_case("udp")
+        && (label, kind) == ("typ", "host");
+    let address = SocketAddr::new(address.parse().ok()?, port.parse().ok()?);
+    (wanted && address.port() != 0).then_some(address)
+}
+
 /// The loops of a picture with so many simulcast layers, and what browsers call those.
 const fn contents(layers: u8) -> &'static [(Content, &'static str)] {
     match layers {
@@ -337,5 +375,47 @@ fn announcement(senders: &[Sender], publish: Publish) -> proto::AddTrackRequest 
         layers,
         simulcast_codecs: vec![codec],
         ..request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_read_out_of_their_json() {
+        let init =
+            |line: &str| format!(r#"{{"candidate":"{line}","sdpMid":"0","sdpMLineIndex":0}}"#);
+        let good = init("candidate:4 1 udp 2130706431 127.0.0.1 7882 typ host ufrag ab");
+        assert_eq!(candidate(&good), Some(SocketAddr::from(([127, 0, 0, 1], 7882))));
+        for other in [
+            "candidate:4 2 udp 2130706431 127.0.0.1 7882 typ host",
+            "candidate:4 1 tcp 2130706431 127.0.0.1 7882 typ host tcptype passive",
+            "candidate:4 1 udp 2130706431 here.local 7882 typ host",
+            "candidate:4 1 udp 2130706431 127.0.0.1 0 typ host",
+            "candidate:4 1 udp 2130706431 127.0.0.1 99999 typ host",
+            "candidate:4 1 udp 2130706431 127.0.0.1 7882 typ relay",
+            "candidate:4 1 udp",
+            "",
+        ] {
+            assert_eq!(candidate(&init(other)), None, "{other}");
+        }
+        for cut in 0..good.len() {
+            let _any = candidate(&good[..cut]);
+        }
+    }
+
+    #[test]
+    fn what_trickles_in_is_bounded() {
+        let mut rng = <Rng as rand::SeedableRng>::from_seed([5; 32]);
+        let options = ConnectOptions::new("ws://127.0.0.1", "token");
+        let now = Instant::now();
+        let mut session = Session::new(now, identity().unwrap(), &options, &mut rng);
+        for port in 1..100 {
+            let line = format!("candidate:1 1 udp 1 127.0.0.1 {port} typ host");
+            session.candidate(now, &line);
+            session.candidate(now, &line);
+        }
+        assert_eq!(session.trickled.len(), MAX_TRICKLED);
     }
 }

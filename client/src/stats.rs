@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bedside_sfu::core::api::MediaKind;
 
-/// A snapshot of one participant, a fifth of a second old at the most.
+/// A snapshot of one participant, a fifth of a second old at the most; a second, if it has an ear.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Media can flow.
