@@ -29,6 +29,7 @@ mod presence;
 mod quality;
 mod receiver;
 mod repair;
+mod rights;
 mod sound;
 mod source;
 mod stream;

@@ -51,6 +51,8 @@ mod quality;
 mod receiver;
 #[path = "../rooms/repair.rs"]
 mod repair;
+#[path = "../rooms/rights.rs"]
+mod rights;
 #[path = "../rooms/sound.rs"]
 mod sound;
 #[path = "../rooms/source.rs"]
