@@ -116,7 +116,7 @@ export class InProgram implements Person {
 const pause = () => new Promise((resolve) => setTimeout(resolve, 250));
 
 /** All of `whom` are seen and heard by everybody of `people`, from now on. */
-export async function expectMeeting(people: Person[], whom = people, ms = 60_000): Promise<void> {
+export async function expectMeeting(people: Person[], whom = people, ms = 90_000): Promise<void> {
   const end = Date.now() + ms;
   const missing = new Map<string, Other | undefined>();
   for (const { identity } of people) {
