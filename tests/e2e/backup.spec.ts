@@ -32,13 +32,13 @@ const lacking = (codec: string) => async (page: Page) => {
       for (const t of peer.getTransceivers()) if (t.receiver.track.kind === 'video') t.setCodecPreferences(left);
     };
     const { createOffer, createAnswer } = prototype;
-    prototype.createOffer = function (...args: never[]) {
+    prototype.createOffer = function (this: RTCPeerConnection, ...args: never[]) {
       forget(this);
-      return createOffer.apply(this, args);
+      return (createOffer as (...all: never[]) => Promise<RTCSessionDescriptionInit>).apply(this, args);
     } as typeof createOffer;
-    prototype.createAnswer = function (...args: never[]) {
+    prototype.createAnswer = function (this: RTCPeerConnection, ...args: never[]) {
       forget(this);
-      return createAnswer.apply(this, args);
+      return (createAnswer as (...all: never[]) => Promise<RTCSessionDescriptionInit>).apply(this, args);
     } as typeof createAnswer;
   }, `video/${codec}`);
 };

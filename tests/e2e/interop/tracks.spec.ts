@@ -15,7 +15,7 @@ interface Frame {
 
 declare global {
   interface Window {
-    frames: Frame[];
+    dataFrames: Frame[];
     pulse: { unpublish(): Promise<void> };
   }
 }
@@ -50,14 +50,15 @@ async function page(room: string, identity: string, single: boolean): Promise<Pa
   const args = [demo.url.replace('http', 'ws'), await roomToken(room, identity), single] as const;
   await opened.evaluate(async ([url, token, singlePeerConnection]) => {
     await window.bench.join(url, token, { singlePeerConnection });
-    const { room, sdk } = window.bench;
-    window.frames = [];
+    const { sdk } = window.bench;
+    const room = window.bench.room!;
+    window.dataFrames = [];
     type Remote = Parameters<Parameters<typeof room.on<'dataTrackPublished'>>[1]>[0];
     const read = async (track: Remote) => {
       const reader = track.subscribe().getReader();
       for (let next = await reader.read(); !next.done; next = await reader.read()) {
         const text = new TextDecoder().decode(next.value.payload.slice(0, 40));
-        window.frames.push({ from: track.publisherIdentity, track: track.info.name, text });
+        window.dataFrames.push({ from: track.publisherIdentity, track: track.info.name, text });
       }
     };
     for (const them of room!.remoteParticipants.values()) for (const track of them.dataTracks.values()) void read(track);
@@ -90,7 +91,7 @@ for (const [mode, single] of [['one', true], ['two', false]] as const) {
     const anna = await page(room, 'anna', single);
     const ben = await page(room, 'ben', single);
     const snake = await python(room, 'snake', mode);
-    const read = (of: Page) => () => of.evaluate(() => window.frames.map((f) => `${f.from} ${f.track} ${f.text.split(' ')[0]}`));
+    const read = (of: Page) => () => of.evaluate(() => window.dataFrames.map((f) => `${f.from} ${f.track} ${f.text.split(' ')[0]}`));
     for (const line of ['ben pulse pulse', 'snake breath breath']) await expect.poll(read(anna), { timeout: 60_000 }).toContain(line);
     for (const line of ['anna pulse pulse', 'snake breath breath']) await expect.poll(read(ben), { timeout: 60_000 }).toContain(line);
     for (const from of ['anna', 'ben']) {
