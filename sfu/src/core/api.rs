@@ -491,6 +491,12 @@ pub enum Request {
         /// Wanted or not.
         subscribe: bool,
     },
+    /// Watch one publisher on the sections of the first offer, which is yet to come: what flows there
+    /// changes without another one. Nobody else's tracks are received.
+    Watch {
+        /// Whom; `None`: the first that has a picture.
+        publisher: Option<Private<String>>,
+    },
     /// What the subscriber wants of tracks.
     TrackSettings {
         /// Which.

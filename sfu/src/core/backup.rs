@@ -124,6 +124,9 @@ impl Room {
     /// Gives a subscriber another track in place of the one it has.
     fn exchange(&mut self, ctx: &mut Context<'_>, subscriber: usize, at: usize, track: usize) {
         let Some(person) = self.participants.get(subscriber) else { return };
+        if person.watch.is_some() {
+            return self.follow(ctx, subscriber);
+        }
         let Some(sub) = person.subscriptions.get(at) else { return };
         let (order, before) = (sub.order, sub.track);
         self.unsubscribe(subscriber, at);

@@ -55,6 +55,7 @@ mod subscription;
 mod track;
 pub mod twcc;
 mod uplink;
+mod watching;
 
 /// The engine's randomness, seeded by its owner.
 pub type Rng = rand_chacha::ChaCha20Rng;

@@ -148,6 +148,7 @@ impl Room {
         let split = participant.links.split;
         if !split {
             self.release_sections(key, &offer);
+            self.open_outlets(ctx, key, &offer);
         }
         let mut changes = Changes::default();
         let sections = offer.sections.iter();
@@ -164,11 +165,15 @@ impl Room {
             changes.published.extend(main);
             self.end_track(*track);
         }
+        if !changes.ended.is_empty() {
+            self.follow_all(ctx);
+        }
         if !changes.published.is_empty() || !changes.ended.is_empty() {
             // Others must know the participant's tracks before their answers carry them.
             self.announce(ctx, key);
         }
         if !split {
+            self.follow(ctx, key);
             self.find_unreadable(ctx, key, &offer);
             self.learn_receiver(ctx.now, key);
         }
@@ -250,6 +255,9 @@ impl Room {
 
     fn fill(&mut self, key: usize, section: &Section, changes: &mut Changes) -> Fill {
         let Some(kind) = media_kind(section.kind) else { return Fill::Idle };
+        if let Some(fill) = self.fill_watched(key, section) {
+            return fill;
+        }
         let own = self.track_in(key, &section.mid);
         let is_kind =
             |track: &usize| self.tracks.get(*track).is_some_and(|track| track.kind() == kind);
@@ -485,7 +493,9 @@ impl Room {
         self.tell_news_to(ctx, key);
         let Some(participant) = self.participants.get(key) else { return };
         let split = participant.links.split;
-        let carried = participant.subscriptions.iter().filter(|_| !split);
+        // Who watches is not told of tracks.
+        let told = !split && participant.watch.is_none();
+        let carried = participant.subscriptions.iter().filter(|_| told);
         let carried = carried.filter_map(|(_, subscription)| {
             let binding = subscription.binding.as_ref()?;
             Some((binding.mid.clone(), subscription.sid.clone()))
@@ -609,7 +619,7 @@ pub(super) fn bind(track: &Track, section: &Section, reads_red: bool) -> Option<
     })
 }
 
-const fn media_kind(kind: SectionKind) -> Option<MediaKind> {
+pub(super) const fn media_kind(kind: SectionKind) -> Option<MediaKind> {
     match kind {
         SectionKind::Audio => Some(MediaKind::Audio),
         SectionKind::Video => Some(MediaKind::Video),

@@ -24,6 +24,7 @@ use super::stay::Tally;
 use super::streams::Streams;
 use super::subscription::Subscription;
 use super::uplink::Uplink;
+use super::watching::Watch;
 
 /// A participant that never becomes active is removed.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
@@ -67,6 +68,8 @@ pub(super) struct Participant {
     pub(super) sending: FxHashMap<u32, usize>,
     /// What it wants to receive.
     pub(super) wants: Wants,
+    /// It watches somebody, and is never told of tracks.
+    pub(super) watch: Option<Watch>,
     /// Who may receive its tracks.
     pub(super) audience: Audience,
     /// Its data messages.
@@ -196,6 +199,7 @@ impl Participant {
                 initial: Wish::initial(join.adaptive_stream),
                 settling: Settling::default(),
             },
+            watch: None,
             audience: Audience {
                 everyone: true,
                 allowed: Vec::new(),

@@ -9,6 +9,7 @@ mod contract;
 mod dtls;
 mod identity;
 mod packets;
+mod provider;
 mod records;
 
 use std::collections::VecDeque;

@@ -13,6 +13,7 @@ use super::layers::Wish;
 use super::negotiation::Pending;
 use super::room::Room;
 use super::track::sid_letters;
+use super::watching::Watch;
 
 impl Room {
     /// A client asks something of its participant.
@@ -37,6 +38,12 @@ impl Room {
             Request::Subscribe { tracks, subscribe } => {
                 for track in tracks {
                     self.say_subscription(ctx, key, track, subscribe);
+                }
+            }
+            Request::Watch { publisher } => {
+                let Some(participant) = self.participants.get_mut(key) else { return };
+                if participant.negotiation.offer.is_none() && !participant.links.split {
+                    participant.watch = Some(Watch::new(publisher));
                 }
             }
             Request::TrackSettings { tracks, disabled, quality, width: _, height, fps } => {

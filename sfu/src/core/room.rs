@@ -276,6 +276,7 @@ impl Room {
         ctx.tell(participant.session, SessionEvent::Left { reason, resume: false });
         self.spread_end(ctx, key, (!info.grant.hidden).then_some(&info));
         ctx.report(self.key, NodeEvent::Participant { info });
+        self.follow_all(ctx);
         if self.participants.is_empty() {
             self.empty_since = Some(ctx.now);
         }
@@ -375,6 +376,7 @@ impl Room {
             self.reconcile_all(ctx, track);
         }
         self.reconcile_data(ctx);
+        self.follow_all(ctx);
     }
 
     /// A participant is hidden from now on: for the others it leaves.

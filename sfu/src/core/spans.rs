@@ -210,6 +210,12 @@ impl Spans {
         self.newest = self.newest.filter(|span| !stale(span));
     }
 
+    /// Forgets all closed spans: their indexes mean other packets from now on.
+    pub(super) fn forget_all(&mut self) {
+        self.older.clear();
+        self.newest = self.newest.filter(Span::is_open);
+    }
+
     /// Highest extended sequence number decided about in the open span, and its shift.
     pub(super) fn current(&self) -> Option<(u64, Shift)> {
         let open = self.newest.filter(Span::is_open)?;

@@ -8,9 +8,24 @@ use super::ladder::Target;
 use super::room::Room;
 use super::subscription::{Streams, Subscription};
 
+impl Streams {
+    /// Streams that nobody else has.
+    pub(super) fn random(ctx: &mut Context<'_>) -> Self {
+        let numbers = ctx.rng.next_u32();
+        Self {
+            ssrc: ctx.ssrc(),
+            repair_ssrc: ctx.ssrc(),
+            sequences: ((numbers >> 16) as u16, numbers as u16),
+        }
+    }
+}
+
 impl Room {
     /// Makes or ends one subscription, as wishes, grant and permission have it.
     pub(super) fn reconcile(&mut self, ctx: &mut Context<'_>, subscriber: usize, track: usize) {
+        if self.participants.get(subscriber).is_some_and(|person| person.watch.is_some()) {
+            return self.follow(ctx, subscriber);
+        }
         let Some((person, published)) =
             self.participants.get(subscriber).zip(self.tracks.get(track))
         else {
@@ -94,12 +109,7 @@ impl Room {
         key: usize,
         order: u64,
     ) {
-        let numbers = ctx.rng.next_u32();
-        let streams = Streams {
-            ssrc: ctx.ssrc(),
-            repair_ssrc: ctx.ssrc(),
-            sequences: ((numbers >> 16) as u16, numbers as u16),
-        };
+        let streams = Streams::random(ctx);
         let Some(track) = self.tracks.get_mut(key) else { return };
         let Some(person) = self.participants.get_mut(subscriber) else { return };
         let (sid, kind) = (track.info.sid.clone(), track.kind());
@@ -112,13 +122,16 @@ impl Room {
         self.review_demand(ctx, key);
     }
 
-    /// Ends a subscription.
+    /// Ends a subscription. A watcher's is put aside.
     pub(super) fn unsubscribe(&mut self, subscriber: usize, key: usize) {
         let Some(person) = self.participants.get_mut(subscriber) else { return };
         let Some(subscription) = person.subscriptions.try_remove(key) else { return };
         person.sending.remove(&subscription.ssrc);
         if let Some(track) = self.tracks.get_mut(subscription.track) {
             track.subscribers.retain(|pair| *pair != (subscriber, key));
+        }
+        if let Some(watch) = &mut person.watch {
+            watch.put_aside(subscription);
         }
     }
 

@@ -33,4 +33,5 @@ mod rights;
 mod sound;
 mod source;
 mod stream;
+mod watching;
 mod world;

@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use rtc_crypto::RTCCryptoProvider;
-use rtc_crypto::providers::AwsLcRsProvider;
+use rtc_crypto::RTCCryptoProvider as _;
 use rtc_dtls::crypto::Certificate;
 
 use super::PeerError;
+use super::provider::Provider;
 
 /// The certificate that all peers of a shard show, and the cryptography behind it.
 pub struct Identity {
-    pub(super) provider: Arc<AwsLcRsProvider>,
+    pub(super) provider: Arc<Provider>,
     pub(super) certificate: Certificate,
     fingerprint: String,
 }
@@ -23,7 +23,7 @@ impl Identity {
     /// # Errors
     /// The cryptography library refused.
     pub fn generate() -> Result<Self, IdentityError> {
-        let provider = Arc::new(AwsLcRsProvider::new());
+        let provider = Arc::new(Provider::new());
         let certificate =
             Certificate::generate_self_signed(vec!["bedside".to_owned()], provider.crypto())
                 .map_err(|error| IdentityError(error.to_string()))?;

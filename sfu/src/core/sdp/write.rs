@@ -53,6 +53,19 @@ pub enum Fill {
         /// The stream we send on.
         ssrc: u32,
     },
+    /// Send media to the client, in any codec of these that it offers; it may change.
+    SendAny {
+        /// Encoding names, any letter case.
+        codecs: &'static [&'static str],
+        /// The stream we repair on.
+        rtx_ssrc: Option<u32>,
+        /// Stream id of the track.
+        stream: String,
+        /// Track id.
+        track: String,
+        /// The stream we send on.
+        ssrc: u32,
+    },
     /// Nothing for now; the section stays usable.
     Idle,
     /// Port 0: the client recycles the section.
@@ -149,7 +162,15 @@ fn plan<'a>(section: &'a Section, fill: &'a Fill) -> Plan<'a> {
             let role = Role::Send { stream, track, ssrc: *ssrc, rtx_ssrc: *rtx_ssrc };
             (codec, rtx_ssrc.is_some(), *red, role)
         }
-        Fill::Receive { .. } | Fill::Send { .. } | Fill::Idle | Fill::Reject => return idle(),
+        Fill::SendAny { codecs, rtx_ssrc, stream, track, ssrc } if section.receives() => {
+            let role = Role::Send { stream, track, ssrc: *ssrc, rtx_ssrc: *rtx_ssrc };
+            return plan_any(section, codecs, role).unwrap_or_else(idle);
+        }
+        Fill::Receive { .. }
+        | Fill::Send { .. }
+        | Fill::SendAny { .. }
+        | Fill::Idle
+        | Fill::Reject => return idle(),
     };
     let Some(codec) = section.codec(name) else { return idle() };
     let red = section.red_of(codec.pt).filter(|_| red && section.kind == SectionKind::Audio);
@@ -162,6 +183,22 @@ fn plan<'a>(section: &'a Section, fill: &'a Fill) -> Plan<'a> {
         role => role,
     };
     Plan { section, codecs: red.into_iter().chain([codec]).chain(rtx).collect(), role }
+}
+
+/// A section that may carry several codecs, each with what repairs it, in the order of the offer.
+fn plan_any<'a>(section: &'a Section, names: &[&str], role: Role<'a>) -> Option<Plan<'a>> {
+    let mut media: Vec<&PayloadType> =
+        names.iter().filter_map(|name| section.codec(name)).collect();
+    media.sort_by_key(|codec| section.codecs.iter().position(|other| other.pt == codec.pt));
+    let Role::Send { stream, track, ssrc, rtx_ssrc } = role else { return None };
+    let repairs = |codec: &&PayloadType| section.rtx_of(codec.pt).is_some();
+    // A repair stream without a payload type could not be told from anything else.
+    let rtx_ssrc = rtx_ssrc.filter(|_| media.iter().any(repairs));
+    let repair = |codec: &PayloadType| section.rtx_of(codec.pt).filter(|_| rtx_ssrc.is_some());
+    let codecs: Vec<&PayloadType> =
+        media.iter().flat_map(|codec| [*codec].into_iter().chain(repair(codec))).collect();
+    let role = Role::Send { stream, track, ssrc, rtx_ssrc };
+    (!codecs.is_empty()).then_some(Plan { section, codecs, role })
 }
 
 /// A description being written. Writing to a string cannot fail, so results are dropped in one place.

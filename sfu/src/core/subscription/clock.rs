@@ -57,6 +57,11 @@ impl Clock {
         }
     }
 
+    /// Nothing of the streams so far says anything about those to come.
+    pub(super) fn forget_all(&mut self) {
+        self.stream = None;
+    }
+
     /// What to subtract, not counting what was added for a moment.
     pub(super) const fn exact(&self) -> u32 {
         self.exact

@@ -207,6 +207,17 @@ impl Subscription {
         }
     }
 
+    /// Goes on with another track: the stream and its numbers stay, and nothing that was sent can be
+    /// found among the packets of the new one.
+    pub(super) fn redirect(&mut self, track: usize, sid: TrackSid, binding: Binding) {
+        self.pause();
+        self.spans.forget_all();
+        self.clock.forget_all();
+        (self.track, self.sid, self.binding) = (track, sid, Some(binding));
+        (self.target, self.paused_by_us, self.unreadable) = (None, false, false);
+        (self.viewer, self.selection) = (Viewer::default(), Selection::default());
+    }
+
     /// Whether packets can be sent at all.
     pub(super) const fn is_flowing(&self) -> bool {
         self.binding.is_some() && !self.wish.disabled
