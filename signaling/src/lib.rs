@@ -1,7 +1,7 @@
 //! # Signaling
 //!
 //! Speaks to clients on behalf of the sfu: room tokens ([`token`]), the doors that clients come in
-//! by ([`livekit`]), and the state of each signal session ([`session`]). It works with LiveKit
+//! by ([`livekit`], [`whip`]), and the state of each signal session ([`session`]). It works with LiveKit
 //! client SDKs. It stores nothing: rooms live in the engine, people and their rights in the
 //! control plane.
 //!
@@ -27,6 +27,7 @@ pub mod quirks;
 pub mod rooms;
 pub mod session;
 pub mod token;
+pub mod whip;
 
 mod dispatch;
 
@@ -105,10 +106,11 @@ impl Signaling {
         Self { shared: Arc::new(Shared::new(config, Arc::new(node), door, facts)) }
     }
 
-    /// The doors: `/rtc…` for clients, `/twirp/…` for administrators.
+    /// The doors: `/rtc…`, `/whip…` and `/whep…` for clients, `/twirp/…` for administrators.
     pub fn router(&self) -> axum::Router {
         let doors = livekit::door::router(Arc::clone(&self.shared));
-        doors.merge(livekit::admin_router(Arc::clone(&self.shared)))
+        let doors = doors.merge(livekit::admin_router(Arc::clone(&self.shared)));
+        doors.merge(whip::door::router(Arc::clone(&self.shared)))
     }
 
     /// Carries the engine's events to sessions, directory and facts, until the engine is gone.

@@ -10,6 +10,10 @@ pub const JOIN_REQUEST: usize = 1024 * 1024;
 pub const MESSAGE: usize = 1024 * 1024;
 /// One SDP text. An offer of 31 sections is 86 kB.
 pub const SDP: usize = 512 * 1024;
+/// One offer over HTTP: a browser's of two sections is 8 kB.
+pub const OFFER: usize = 128 * 1024;
+/// One fragment of candidates over HTTP.
+pub const FRAGMENT: usize = 16 * 1024;
 /// Announced tracks that wait for their answer.
 pub const PENDING_TRACKS: usize = 20;
 /// Identity and display name, bytes.

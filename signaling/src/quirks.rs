@@ -58,6 +58,12 @@ pub fn traits(client: &lk::ClientInfo, agent: &str) -> ClientTraits {
     traits
 }
 
+/// Clients that come over HTTP say nothing of themselves. Encoders among them are DTLS servers that
+/// know no AES-GCM for SRTP (FFmpeg's muxer before 9), so the older cipher is offered to them, too.
+pub fn http_traits() -> ClientTraits {
+    ClientTraits { allow_cm: true, ..ClientTraits::default() }
+}
+
 /// All of Chromium's family, and what is built on its library.
 fn plays_red(who: &Who<'_>) -> bool {
     let Who { client, agent } = who;
@@ -125,6 +131,12 @@ mod tests {
         assert!(!reads(&format!("{webkit} Version/26.0 Safari/605.1.15")));
         assert!(!reads(&format!("{webkit} CriOS/156.0.0.0 Mobile/15E148 Safari/604.1")));
         assert!(!reads(""));
+    }
+
+    #[test]
+    fn who_comes_over_http_may_have_no_new_cipher() {
+        let traits = http_traits();
+        assert!(traits.allow_cm && !traits.reads_red && !traits.dtls_active);
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Room {
         let backup = published.primary.is_some();
         if first
             && !backup
-            && let Some(owner) = self.participants.get(owner) {
+            && let Some(owner) = self.participants.get(owner)
+        {
             ctx.tell(owner.session, SessionEvent::TrackSubscribed { track: sid });
         }
         self.learn_receiver(ctx.now, key);

@@ -76,7 +76,7 @@ pub(super) struct Entry {
 }
 
 /// What goes back instead of an upgrade.
-struct Reject(StatusCode, &'static str);
+pub(crate) struct Reject(pub(crate) StatusCode, pub(crate) &'static str);
 
 impl IntoResponse for Reject {
     fn into_response(self) -> Response {
@@ -158,7 +158,7 @@ async fn not_here() -> StatusCode {
 }
 
 /// Length and origin of a request, preflights, and the headers that let web pages read answers.
-pub(super) async fn gate(
+pub(crate) async fn gate(
     State(shared): State<Arc<Shared>>,
     request: HttpRequest,
     next: Next,
@@ -251,7 +251,7 @@ async fn admit(
 }
 
 /// The verified token, and that it opens a room.
-fn bearer(
+pub(crate) fn bearer(
     shared: &Shared,
     headers: &HeaderMap,
     query: &HashMap<String, String>,
@@ -331,7 +331,7 @@ fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What others will see of the person, and what it may do.
-fn person(
+pub(crate) fn person(
     shared: &Shared,
     claims: &Claims,
     request: &lk::JoinRequest,
@@ -370,7 +370,7 @@ fn person(
 
 /// The doorkeeper's word. A resume goes on when the doorkeeper does not answer: the person was let
 /// in before, and running calls do not wait for anybody.
-async fn ask_doorkeeper(
+pub(crate) async fn ask_doorkeeper(
     shared: &Shared,
     claims: &Claims,
     resume: bool,
@@ -423,7 +423,7 @@ fn door_error(shared: &Shared, refusal: DoorRefusal) -> Reject {
     refuse(counter, status, text)
 }
 
-fn refuse(counter: &Counter, status: StatusCode, text: &'static str) -> Reject {
+pub(crate) fn refuse(counter: &Counter, status: StatusCode, text: &'static str) -> Reject {
     counter.up();
     Reject(status, text)
 }
