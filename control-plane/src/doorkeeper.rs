@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bedside_signaling::rooms::{DoorRefusal, Doorkeeper, Fact, RoomPlan};
+use axum::http::StatusCode;
+use bedside_signaling::rooms::{Administered, DoorRefusal, Doorkeeper, Fact, RoomPlan};
 use bedside_signaling::token::Claims;
 use bedside_signaling::{LeaveReason, ParticipantInfo, ParticipantState, Source, Stay};
 use futures_util::future::BoxFuture;
 
 use crate::Private;
+use crate::audit::{Entry, Outcome, Who};
 use crate::consultation::{Actor, Consultation, Figures, Presence, Sense, Step};
 use crate::control::Control;
 use crate::live::LiveSession;
@@ -39,6 +41,23 @@ impl Doorkeeper for Door {
 
     fn create<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>> {
         Box::pin(self.0.may_open(room))
+    }
+
+    fn administered(&self, call: &Administered<'_>) {
+        // Rooms without a consultation hold nothing of a clinic's.
+        let live = self.0.live.of_room(call.room);
+        let Some(consultation) = live.and_then(|live| live.consultation()) else { return };
+        let who = Who {
+            clinic: consultation.clinic.clone(),
+            id: call.claims.issuer.clone(),
+            kind: "operator",
+            credential: None,
+        };
+        let outcome = StatusCode::from_u16(call.status).map_or(Outcome::Failed, Outcome::of);
+        let mut entry = Entry::new(who, format!("room {}", call.call), outcome);
+        entry.session_id = Some(consultation.id);
+        // The row waits for the database where it must: rooms do not.
+        self.0.audit(entry);
     }
 }
 

@@ -113,6 +113,23 @@ pub trait Doorkeeper: Send + Sync + 'static {
     /// The plan of a room that an administrator wants to be there before anybody comes, or why it
     /// is not to be.
     fn create<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RoomPlan, DoorRefusal>>;
+
+    /// Somebody with a good token administered a room, looked into it, or tried to. It must not
+    /// wait; who keeps no books passes over it.
+    fn administered(&self, _call: &Administered<'_>) {}
+}
+
+/// A call of an administrator that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Administered<'a> {
+    /// The room that it named.
+    pub room: &'a str,
+    /// Whose it was.
+    pub claims: &'a Claims,
+    /// The name of the call.
+    pub call: &'static str,
+    /// The HTTP status of its answer.
+    pub status: u16,
 }
 
 /// What happened in the rooms, for the keeper of books.

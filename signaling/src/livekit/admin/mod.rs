@@ -12,7 +12,7 @@ mod people;
 mod rooms;
 mod twirp;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -34,6 +34,7 @@ use crate::dispatch::Shared;
 use crate::engine::Busy;
 use crate::limits;
 use crate::livekit::door;
+use crate::rooms::Administered;
 use crate::token::{self, Claims};
 
 /// How long a body may take to come.
@@ -60,26 +61,27 @@ enum Method {
     PerformRpc,
 }
 
-impl Method {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "CreateRoom" => Self::CreateRoom,
-            "ListRooms" => Self::ListRooms,
-            "DeleteRoom" => Self::DeleteRoom,
-            "ListParticipants" => Self::ListParticipants,
-            "GetParticipant" => Self::GetParticipant,
-            "RemoveParticipant" => Self::RemoveParticipant,
-            "MutePublishedTrack" => Self::MutePublishedTrack,
-            "UpdateParticipant" => Self::UpdateParticipant,
-            "UpdateSubscriptions" => Self::UpdateSubscriptions,
-            "SendData" => Self::SendData,
-            "UpdateRoomMetadata" => Self::UpdateRoomMetadata,
-            "ForwardParticipant" => Self::ForwardParticipant,
-            "MoveParticipant" => Self::MoveParticipant,
-            "PerformRpc" => Self::PerformRpc,
-            _ => return None,
-        })
-    }
+/// The calls by their names.
+const CALLS: [(&str, Method); 14] = [
+    ("CreateRoom", Method::CreateRoom),
+    ("ListRooms", Method::ListRooms),
+    ("DeleteRoom", Method::DeleteRoom),
+    ("ListParticipants", Method::ListParticipants),
+    ("GetParticipant", Method::GetParticipant),
+    ("RemoveParticipant", Method::RemoveParticipant),
+    ("MutePublishedTrack", Method::MutePublishedTrack),
+    ("UpdateParticipant", Method::UpdateParticipant),
+    ("UpdateSubscriptions", Method::UpdateSubscriptions),
+    ("SendData", Method::SendData),
+    ("UpdateRoomMetadata", Method::UpdateRoomMetadata),
+    ("ForwardParticipant", Method::ForwardParticipant),
+    ("MoveParticipant", Method::MoveParticipant),
+    ("PerformRpc", Method::PerformRpc),
+];
+
+/// The call of that name, and the name.
+fn named(name: &str) -> Option<(&'static str, Method)> {
+    CALLS.into_iter().find(|(known, _)| *known == name)
 }
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -126,14 +128,15 @@ async fn serve(
 }
 
 async fn answer(shared: &Arc<Shared>, name: &str, request: HttpRequest) -> Result<Response, Error> {
-    let method = Method::named(name).ok_or(NO_ROUTE)?;
+    let (name, method) = named(name).ok_or(NO_ROUTE)?;
     if request.method() != HttpMethod::POST {
         return Err(error(Code::BadRoute, "calls are made by POST"));
     }
     let form = Form::of(request.headers())?;
     let claims = bearer(shared, request.headers())?;
     let body = body(request.into_body()).await?;
-    let call = Call { shared: Arc::clone(shared), claims, form, body };
+    let room = OnceLock::new();
+    let call = Call { shared: Arc::clone(shared), name, claims, form, body, room };
     match method {
         Method::CreateRoom => call.serve(rooms::create).await,
         Method::ListRooms => call.serve(rooms::list).await,
@@ -174,9 +177,12 @@ async fn body(body: Body) -> Result<Bytes, Error> {
 /// One call of somebody whose token is good.
 struct Call {
     shared: Arc<Shared>,
+    name: &'static str,
     claims: Claims,
     form: Form,
     body: Bytes,
+    /// The room that it turned out to be about.
+    room: OnceLock<String>,
 }
 
 impl Call {
@@ -189,8 +195,13 @@ impl Call {
         Told: prost::Message + Show,
     {
         let asked = self.form.read(&self.body)?;
-        let told = with(&self, asked).await?;
-        Ok(self.form.write(&told))
+        let told = with(&self, asked).await;
+        if let Some(room) = self.room.get() {
+            let status = told.as_ref().map_or_else(Error::status, |_| 200);
+            let Self { name: call, claims, .. } = &self;
+            self.shared.door.administered(&Administered { room, claims, call, status });
+        }
+        Ok(self.form.write(&told?))
     }
 
     /// The token grants something.
@@ -202,8 +213,14 @@ impl Call {
         }
     }
 
+    /// It is about this room: the first one that it names.
+    fn about(&self, room: &str) {
+        self.room.get_or_init(|| room.to_owned());
+    }
+
     /// The token administers this room.
     fn administers(&self, room: &str) -> Result<(), Error> {
+        self.about(room);
         self.grants(|grant| grant.room_admin && grant.room == room)?;
         if room.is_empty() {
             Err(error(Code::InvalidArgument, "a room is missing"))

@@ -18,6 +18,7 @@ use crate::rooms::{DoorRefusal, RoomSettings};
 const NONCE: usize = 16;
 
 pub(super) async fn create(call: &Call, asked: lk::CreateRoomRequest) -> Result<lk::Room, Error> {
+    call.about(&asked.name);
     call.grants(|grant| grant.room_create)?;
     let name = asked.name.as_str();
     if name.is_empty() || name.len() > limits::NAME {
@@ -73,6 +74,7 @@ pub(super) async fn delete(
     call: &Call,
     asked: lk::DeleteRoomRequest,
 ) -> Result<lk::DeleteRoomResponse, Error> {
+    call.about(&asked.room);
     call.grants(|grant| grant.room_create)?;
     let room = call.room(&asked.room)?;
     let close = Command::CloseRoom { room, reason: LeaveReason::RoomDeleted };

@@ -61,6 +61,13 @@ pub(super) struct Error {
     pub(super) text: &'static str,
 }
 
+impl Error {
+    /// The status of the answer.
+    pub(super) fn status(&self) -> u16 {
+        self.code.word().1.as_u16()
+    }
+}
+
 /// An error.
 pub(super) const fn error(code: Code, text: &'static str) -> Error {
     Error { code, text }
