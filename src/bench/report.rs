@@ -343,8 +343,9 @@ pub(super) mod tests {
 
     #[test]
     fn each_bound_breaks_by_itself() {
+        type Case = (fn(&mut Level), Breach);
         assert_eq!(level(10).judge(&BOUNDS), []);
-        let broken: [(fn(&mut Level), Breach); 8] = [
+        let broken: [Case; 8] = [
             (|level| level.delay_ms.p99 = 50.1, Breach::Delay),
             (|level| level.lost = 11, Breach::Loss),
             (|level| level.joins.connected_ms = slow(), Breach::Join),
