@@ -102,6 +102,8 @@ counters! {
     pub outbox_backlog: Counter,
     /// Events of rooms that could not be kept for those who listen to rooms.
     pub room_events_lost: Counter,
+    /// Events of given tokens that were not told: more came than the database takes.
+    pub events_lost: Counter,
     /// Requests that failed because the database did not answer.
     pub database_failures: Counter,
     /// Connections to the message broker (gauge).

@@ -258,7 +258,7 @@ impl Control {
         let news = News::TokenGenerated { user_id: user_id.to_owned(), role };
         let event = Event::of(consultation, store::now(), news);
         if self.chat.give(Job::Tell(Box::new(event))).is_err() {
-            tracing::warn!("too much waits for the writer: nobody is told of a token");
+            self.counters.events_lost.add();
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::store::Db;
 const MAX_WAITING: usize = 4_096;
 /// How many rows may wait for the database to come back; more are lost and counted.
 const MAX_KEPT: usize = 10_000;
+/// From so many on, rows come faster than they are written.
+const CROWDED: usize = MAX_KEPT / 2;
 /// How many rows share a transaction.
 const BATCH: usize = 256;
 /// How long it waits before it tries again while the database is away.
@@ -86,6 +88,29 @@ impl Ledger {
             rows.kept.push_back(entry);
         }
         self.begin();
+    }
+
+    /// Do so many wait for the database that more are better waited for than kept?
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.rows().kept.len() >= CROWDED
+    }
+
+    /// Until [`Self::go_on`], rows wait as if the database took its time.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) {
+        self.rows().writing = true;
+    }
+
+    /// Writes again; how many rows were kept, and how many lost.
+    #[cfg(test)]
+    pub(crate) fn go_on(&self) -> (usize, u64) {
+        let (kept, lost) = {
+            let mut rows = self.rows();
+            rows.writing = false;
+            (rows.kept.len(), rows.lost)
+        };
+        self.begin();
+        (kept, lost)
     }
 
     /// From here on nothing is written.

@@ -356,7 +356,11 @@ impl Control {
     ) -> Result<(), ChangeError> {
         let Some(entry) = deed.missing(outcome) else { return Ok(()) };
         if deed.doing().deferred || outcome == Outcome::Failed {
-            self.audit(entry);
+            // In a flood each waits for its own row: what is kept is kept for when the database is away.
+            let waits = self.ledger.is_crowded();
+            if !waits || self.within(self.ledger.write(entry.clone())).await.is_err() {
+                self.audit(entry);
+            }
             return Ok(());
         }
         self.within(self.ledger.write(entry)).await

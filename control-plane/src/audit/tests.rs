@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Fault, FaultKind, Line, Record, Report, Verifier, export};
+use super::{Deed, Fault, FaultKind, Line, Origin, Outcome, Record, Report, Verifier, Who, export};
 use crate::store::{AuditPage, Db, Tx, execute};
 use crate::testing::{
     Database, World, doctor, id_of, keys, on_both_databases, path, patient, service, token,
@@ -22,6 +22,7 @@ on_both_databases!(
     the_export_is_for_auditors_and_is_audited,
     rows_of_many_readers_share_transactions,
     what_leaves_no_trace_is_refused,
+    a_flood_waits_for_its_rows_and_loses_none,
 );
 
 /// Everything in the log so far, sealed.
@@ -310,6 +311,34 @@ async fn what_leaves_no_trace_is_refused(database: Database) {
     let (status, _) = world.post(&path(id, "/join"), &patient(), Value::Null).await;
     assert_eq!(status, StatusCode::OK);
     assert!(!world.plane.control.ledger.is_empty(), "its row waits");
+}
+
+async fn a_flood_waits_for_its_rows_and_loses_none(database: Database) {
+    const FLOOD: usize = 6_000;
+    let world = World::new(database).await;
+    let control = &world.plane.control;
+    control.finish_audit().await;
+    control.ledger.hold();
+    let deed = |_| async {
+        let who = Who {
+            clinic: "demo".to_owned(),
+            id: "doc".to_owned(),
+            kind: "doctor",
+            credential: None,
+        };
+        let deed = Deed::of(who, "POST /join", Origin::default());
+        deed.run(async { super::deferred() }).await;
+        control.close_deed(&deed, Outcome::Done).await
+    };
+    let mut flood = Box::pin(futures_util::future::join_all((0..FLOOD).map(deed)));
+    let first = futures_util::poll!(&mut flood);
+    assert!(first.is_pending(), "the later ones wait");
+    let (kept, lost) = control.ledger.go_on();
+    assert!(kept < FLOOD, "{kept}");
+    assert_eq!(lost, 0);
+    assert!(flood.await.iter().all(Result::is_ok));
+    control.finish_audit().await;
+    assert_eq!(control.ledger.go_on().1, 0);
 }
 
 /// Reads per second with 32 readers at once.
