@@ -81,7 +81,7 @@ pub(crate) fn measure(row: &Row, number: u8) -> Result<Entry, Failure> {
 }
 
 fn call(redundancy: u8, camera: bool) -> Publish {
-    Publish { microphone: true, camera, layers: 2, redundancy }
+    Publish { microphone: true, camera, layers: 2, redundancy, ..Publish::default() }
 }
 
 /// A doctor, and a patient behind the bad link.
