@@ -199,8 +199,8 @@ impl Peer {
         match &mut self.transport {
             Transport::Clear if self.state == State::Connecting => {
                 self.connected(now, SrtpProfile::Clear);
-                self.events.push_back(PeerEvent::ChannelOpen(DataChannelKind::Reliable));
-                self.events.push_back(PeerEvent::ChannelOpen(DataChannelKind::Lossy));
+                use DataChannelKind::{Lossy, Reliable, Track};
+                self.events.extend([Reliable, Lossy, Track].map(PeerEvent::ChannelOpen));
             }
             Transport::Clear => {}
             Transport::Real(protected) => {

@@ -16,6 +16,8 @@ use super::*;
 use crate::core::Rng;
 
 const DELAY: Duration = Duration::from_millis(10);
+/// Reliable, lossy, and of data tracks.
+const CHANNELS: usize = 3;
 
 pub(super) fn udp(local: u16, remote: u16) -> Path {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -171,7 +173,10 @@ impl Link {
         let mut link = Self::new(setup);
         link.run(Duration::from_secs(2));
         assert!(link.got.iter().all(|got| got.connected().is_some()), "both are connected");
-        assert!(link.got.iter().all(|got| got.open_channels() == 2), "the channels are open");
+        assert!(
+            link.got.iter().all(|got| got.open_channels() == CHANNELS),
+            "the channels are open"
+        );
         link
     }
 

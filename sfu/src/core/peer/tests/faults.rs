@@ -32,7 +32,7 @@ fn all_channels_open_in_the_end_at_20_percent_loss() {
             let mut link = Link::new(Setup { seed, server_role, ..PLAIN });
             link.dtls_loss = 20;
             let start = link.now;
-            while link.got.iter().any(|got| got.open_channels() < 2) {
+            while link.got.iter().any(|got| got.open_channels() < CHANNELS) {
                 link.run(Duration::from_millis(100));
                 let opened = [link.got[0].open_channels(), link.got[1].open_channels()];
                 let waited = link.now - start;
