@@ -113,12 +113,16 @@ impl Dtls {
     ) -> Result<Self, PeerError> {
         let settings = Settings { identity, role, remote, allow_cm };
         settings.configuration(PROFILES.to_vec()).map_err(|e| PeerError::Dtls(e.to_string()))?;
+        let sieve = match role {
+            DtlsRole::Active => Sieve::of_client(),
+            DtlsRole::Passive => Sieve::default(),
+        };
         Ok(Self {
             settings,
             endpoint: None,
             complete: false,
             ended: false,
-            sieve: Sieve::default(),
+            sieve,
             hello: FirstHello::default(),
             silences: 0,
         })

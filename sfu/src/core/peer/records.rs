@@ -86,7 +86,7 @@ impl<'d> Fragment<'d> {
 pub(super) enum Sifted {
     /// The library has not seen all of it.
     Fresh,
-    /// It only repeats what the library has.
+    /// It only repeats what the library has, or comes before what the library must have first.
     Repeat,
     /// No sound DTLS, or more than a handshake can need.
     Bad,
@@ -97,9 +97,18 @@ pub(super) enum Sifted {
 pub(super) struct Sieve {
     seen: BTreeSet<(u8, u16, u32)>,
     early: u32,
+    /// A client that does not have the whole of the server's first message; so much it has.
+    awaits_hello: Option<usize>,
 }
 
 impl Sieve {
+    /// For the side that says hello. rtc-dtls 0.21.1 ends the handshake when anything comes before
+    /// the answer to it, which is so where that was lost and a server sends each message in a
+    /// datagram of its own, as GnuTLS does. The server repeats all of them.
+    pub(super) fn of_client() -> Self {
+        Self { awaits_hello: Some(0), ..Self::default() }
+    }
+
     /// rtc-dtls 0.21.1 stops its retransmit timer on any handshake record and does not start it
     /// again while the flight is incomplete, so one repeated flight of the other side (ours was
     /// lost) would end the handshake for good. Repeats are kept from it; its own timer then sends
@@ -124,8 +133,17 @@ impl Sieve {
                 (_, _) => return Sifted::Bad,
             }
         }
+        let is_first = |fragment: &Fragment<'_>| fragment.sequence == 0;
+        if self.awaits_hello.is_some() && !fragments.iter().any(is_first) && !fragments.is_empty() {
+            return Sifted::Repeat;
+        }
         for fragment in fragments {
-            fresh |= self.is_fresh(&fragment);
+            let is_new = self.is_fresh(&fragment);
+            if let Some(has) = self.awaits_hello.filter(|_| is_new && is_first(&fragment)) {
+                let has = has + fragment.bytes.len();
+                self.awaits_hello = Some(has).filter(|has| *has < fragment.length);
+            }
+            fresh |= is_new;
         }
         if fresh { Sifted::Fresh } else { Sifted::Repeat }
     }
@@ -288,6 +306,26 @@ mod tests {
         let with_change = [&halves[0][..], &record(CHANGE_CIPHER_SPEC, 0, &[1])].concat();
         assert_eq!(sieve.sift(&with_change), Sifted::Fresh);
         assert_eq!(sieve.sift(&record(HANDSHAKE, 1, &[0; 40])), Sifted::Fresh);
+    }
+
+    #[test]
+    fn a_client_has_the_hello_before_what_follows_it() {
+        const SERVER_HELLO: u8 = 2;
+        let (hello, message) = ([7; 60], [9; 40]);
+        let certificate = fragment(11, 1, &message, 0, 40);
+        let half = |from, to| fragment(SERVER_HELLO, 0, &hello, from, to);
+        let mut sieve = Sieve::of_client();
+        assert_eq!(sieve.sift(&certificate), Sifted::Repeat);
+        assert_eq!(sieve.sift(&half(0, 30)), Sifted::Fresh);
+        assert_eq!(sieve.sift(&half(0, 30)), Sifted::Repeat);
+        assert_eq!(sieve.sift(&certificate), Sifted::Repeat);
+        assert_eq!(sieve.sift(&half(30, 60)), Sifted::Fresh);
+        assert_eq!(sieve.sift(&certificate), Sifted::Fresh);
+        // All in one datagram, and an alert instead.
+        let mut sieve = Sieve::of_client();
+        assert_eq!(sieve.sift(&record(ALERT, 0, &[2, 40])), Sifted::Fresh);
+        assert_eq!(sieve.sift(&[half(0, 60), certificate.clone()].concat()), Sifted::Fresh);
+        assert_eq!(sieve.sift(&certificate), Sifted::Repeat);
     }
 
     #[test]
