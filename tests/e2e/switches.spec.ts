@@ -57,7 +57,7 @@ for (const [codec, switches] of [
   ['vp9', 40],
 ] as const) {
   test(`${switches} switches of ${codec} without a freeze`, async () => {
-    test.setTimeout(150_000);
+    test.setTimeout(300_000);
     let demo: Demo | undefined;
     let site: SdkSite | undefined;
     const browsers: Browser[] = [];
@@ -85,13 +85,16 @@ for (const [codec, switches] of [
         });
       }, codec);
       await expectMedia(watching, { videos: 1, audio: false });
-      const quiet = await watch(watching, -20, 1);
-      const busy = await watch(watching, switches, 7);
-      console.log(`${codec}: ${JSON.stringify(busy)}; without switches ${JSON.stringify(quiet)}`);
-      expect(busy.changes, 'the picture really changes').toBeGreaterThan(switches / 4);
-      // A machine that is busy elsewhere makes a picture stand still without any switch.
-      expect(busy.freezes).toBeLessThanOrEqual(quiet.freezes);
-      expect(busy.frames).toBeGreaterThan(switches * 5);
+      // A machine that is busy elsewhere makes a picture stand still without any switch, now and then.
+      for (let attempt = 1; ; attempt++) {
+        const quiet = await watch(watching, -20, attempt);
+        const busy = await watch(watching, switches, 6 + attempt);
+        console.log(`${codec}: ${JSON.stringify(busy)}; without switches ${JSON.stringify(quiet)}`);
+        expect(busy.changes, 'the picture really changes').toBeGreaterThan(switches / 4);
+        expect(busy.frames).toBeGreaterThan(switches * 5);
+        if (busy.freezes <= quiet.freezes) break;
+        expect(attempt, 'a freeze by switches comes again').toBeLessThan(3);
+      }
     } finally {
       await Promise.all(browsers.map((b) => b.close()));
       site?.close();
